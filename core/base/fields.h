@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// A struct states its fields once, in VisitFields; readers, writers, overrides and help all walk the same list.
+//
+//   template <class V> void VisitFields(V& v) {
+//     v.Field("steps", steps, "optimizer steps of the whole run");
+//   }
+//
+// A visitor offers Field(name, value, help) for every type it meets: bool, int64_t, double, std::string, the enums of
+// config.h (as text), std::optional and std::vector of these, and nested structs that have VisitFields themselves.
+#pragma once
+
+#include <concepts>
+
+namespace conclave::core {
+
+struct AnyFieldVisitor {
+  template <class T>
+  void Field(const char*, T&, const char*) {}
+};
+
+template <class T>
+concept HasFields = requires(T& t, AnyFieldVisitor& v) { t.VisitFields(v); };
+
+}  // namespace conclave::core

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checkpoints: step_N/ is a Hugging Face folder plus optimizer/*.safetensors and manifest.pb. Written under a temporary
+// name, every file checksummed and fsynced, the manifest last, then renamed: a folder without a valid manifest is never a
+// checkpoint. State tensors are boxes of global tensors, so any layout can read what another wrote. Knows no mesh.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "core/checkpoint/safetensors.h"
+#include "core/tensor/box.h"
+
+namespace conclave::core {
+
+// A box of a global tensor in memory (contiguous, the box's own shape). `data` is read by Save and written by Restore.
+struct StateTensor {
+  std::string name;            // global name, e.g. "model.norm.weight" or "optimizer.m.model.norm.weight"
+  std::vector<int64_t> shape;  // of the global tensor
+  Box box;
+  DType dtype = DType::kF32;   // f32, i64
+  void* data = nullptr;
+};
+
+struct CheckpointMeta {
+  int64_t step = 0;
+  int64_t data_position = 0;  // rows drawn so far
+  uint64_t seed = 0;
+  std::string config_yaml;    // resolved config of the run
+  std::string device;         // instruction set, e.g. "cpu avx512_bf16"
+  std::string precision;      // "f32", "bf16"
+  std::string sample_chain;   // hash chain over the row ids drawn so far
+  std::string program_version;
+  std::vector<std::string> history;  // one line per start or resume: "step 0: new, cpu avx512_bf16, 2 threads"
+};
+
+struct SaveRequest {
+  std::string parent;  // run.dir/checkpoints
+  CheckpointMeta meta;
+  std::vector<StateTensor> weights;    // whole tensors under their Hugging Face names, f32 in memory
+  DType weights_dtype = DType::kF32;   // f32 or bf16 on disk; tensors listed in keep_f32 stay f32
+  std::vector<std::string> keep_f32;   // e.g. *.e_score_correction_bias
+  std::vector<StateTensor> optimizer;  // masters, moments, EMA as boxes
+  std::map<std::string, std::string> files;  // config.json, tokenizer.json, ...: name -> text
+  int64_t max_file_bytes = int64_t{4} << 30;  // weights are cut into shards of about this size
+};
+
+// Writes parent/step_N atomically and returns its path. A failure leaves no step_N and no temporary folder behind.
+absl::StatusOr<std::string> SaveCheckpoint(const SaveRequest& request);
+
+// Re-reads every file of a checkpoint against the manifest's sizes and checksums.
+absl::Status VerifyCheckpoint(const std::string& dir);
+
+// The newest step_N under parent with a manifest that verifies; nullopt if there is none. Broken ones are skipped and
+// named in `warnings`. Leftover temporary folders are removed.
+absl::StatusOr<std::optional<std::string>> FindLatestCheckpoint(const std::string& parent,
+                                                                std::vector<std::string>* warnings);
+
+// Deletes all but the newest `keep` checkpoints (after the newest has been verified by the caller).
+absl::Status RemoveOldCheckpoints(const std::string& parent, int64_t keep);
+
+absl::StatusOr<CheckpointMeta> ReadCheckpointMeta(const std::string& dir);
+
+// Fills each tensor's box from the stored boxes that intersect it. A missing part is an error that names tensor and
+// rectangle; another global shape or dtype is one that names both.
+absl::Status RestoreState(const std::string& dir, const std::vector<StateTensor>& tensors);
+
+// All state tensors of a checkpoint: name, shape, dtype, in ascending order of names.
+absl::StatusOr<std::vector<StateTensor>> ListState(const std::string& dir);
+
+// One hash (32 hexadecimal digits) over sorted (name, dtype, shape, bytes) of all state tensors plus step, data position
+// and seed: independent of how files are cut and of layout, paths and times. For a folder without manifest: over its
+// weights alone.
+absl::StatusOr<std::string> StateHash(const std::string& dir);
+
+}  // namespace conclave::core

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// From sources to batches. Documents are packed into rows once, in file order; the order of rows in training is a keyed
+// permutation per epoch, so a batch is a pure function of (config, seed, position): nothing to save but an integer.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "core/config/config.h"
+#include "core/model/batch.h"
+#include "data/tokenizer.h"
+
+namespace conclave::data {
+
+class Loader {
+ public:
+  // Reads and packs all sources. vocab_size bounds the ids of `synthetic: uniform`. Errors name file and line.
+  static absl::StatusOr<std::unique_ptr<Loader>> Create(const core::DataConfig& config, const Tokenizer& tokenizer,
+                                                        int64_t vocab_size, uint64_t seed);
+  virtual ~Loader() = default;
+
+  // Training rows [position, position + rows) of the endless permuted stream.
+  virtual core::Batch TrainBatch(int64_t position, int64_t rows) const = 0;
+
+  virtual int64_t num_train_rows() const = 0;       // of one epoch
+  virtual int64_t num_validation_rows() const = 0;  // 0: no validation data
+  // Validation rows [begin, begin + rows) in file order; rows beyond the end are padding.
+  virtual core::Batch ValidationBatch(int64_t begin, int64_t rows) const = 0;
+  // Bytes of text that the labels of the validation rows stand for (for bits per byte).
+  virtual int64_t validation_bytes() const = 0;
+
+  // One line for the banner: "3 documents, 1,115,394 bytes, 4,358 rows of 256 tokens; validation 230 rows".
+  virtual std::string Description() const = 0;
+};
+
+}  // namespace conclave::data
