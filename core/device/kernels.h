@@ -213,6 +213,8 @@ class Kernels {
   virtual void Attention(const AttentionArgs& args) = 0;
   virtual void AttentionBackward(const AttentionBackwardArgs& args, Tensor workspace) = 0;
   virtual int64_t AttentionBackwardWorkspace(const AttentionBackwardArgs& args) const = 0;  // bytes
+  // cache[b, key_index[b, s]] = x[b, s]; x [B, Sq, W], key_index i32 [B, Sq] (-1: nothing), cache [B, capacity, W].
+  virtual void StoreInCache(Tensor x, Tensor key_index, Tensor cache) = 0;
 
   // ---- Mixture of experts -------------------------------------------------------------------------------------------
   virtual void Router(const RouterArgs& args) = 0;

@@ -36,7 +36,10 @@ class Arena {
   class Scope {
    public:
     explicit Scope(Arena& arena) : arena_(arena), used_(arena.used_) {}
-    ~Scope() { arena_.used_ = used_; }
+    ~Scope() {
+      if (used_ >= 0) arena_.used_ = used_;
+    }
+    void Keep() { used_ = -1; }  // what was allocated stays
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
 

@@ -72,6 +72,21 @@ Tensor Tensor::SplitLast(int64_t inner) const {
   return out;
 }
 
+Tensor Tensor::SplitFirst(int64_t inner) const {
+  CHECK_LT(rank, kMaxRank);
+  CHECK_EQ(sizes[0] % inner, 0);
+  Tensor out = *this;
+  for (int dim = rank; dim > 0; --dim) {
+    out.sizes[dim] = sizes[dim - 1];
+    out.strides[dim] = strides[dim - 1];
+  }
+  out.sizes[0] = sizes[0] / inner;
+  out.strides[0] = strides[0] * inner;
+  out.sizes[1] = inner;
+  out.rank = rank + 1;
+  return out;
+}
+
 Tensor Tensor::MergeFirst() const {
   CHECK_GE(rank, 2);
   CHECK(sizes[0] <= 1 || strides[0] == sizes[1] * strides[1]);

@@ -37,6 +37,8 @@ struct Tensor {
   Tensor Slice(int dim, int64_t begin, int64_t count) const;
   // Splits the last dim n into [n / inner, inner]; [T, H * 16] -> [T, H, 16]. Works on strided rows.
   Tensor SplitLast(int64_t inner) const;
+  // Splits dim 0 of n entries into [n / inner, inner]; [T, H, 16] -> [rows, length, H, 16].
+  Tensor SplitFirst(int64_t inner) const;
   // [a, b, ...] -> [a * b, ...] where the rows of dim 0 and 1 are evenly spaced.
   Tensor MergeFirst() const;
 

@@ -30,6 +30,7 @@ class CpuKernels final : public Kernels {
   void Attention(const AttentionArgs& args) override;
   void AttentionBackward(const AttentionBackwardArgs& args, Tensor workspace) override;
   int64_t AttentionBackwardWorkspace(const AttentionBackwardArgs& args) const override;
+  void StoreInCache(Tensor x, Tensor key_index, Tensor cache) override;
   void Router(const RouterArgs& args) override;
   void BalanceLoss(const BalanceLossArgs& args) override;
   void RouterBackward(const RouterBackwardArgs& args) override;

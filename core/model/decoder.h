@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Token by token decoding of a batch of sequences with cached keys and values. The cache holds what the trainer computes
+// (expanded keys and values), and kernels treat every row alone, so logits are bit-equal to a full forward pass.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "core/model/model.h"
+
+namespace conclave::core {
+
+class Decoder {
+ public:
+  // Caches for `sequences` sequences of at most `capacity` tokens (capacity <= model.max_positions()).
+  static absl::StatusOr<std::unique_ptr<Decoder>> Create(Model& model, int64_t sequences, int64_t capacity);
+
+  int64_t sequences() const { return sequences_; }
+  int64_t capacity() const { return capacity_; }
+  int64_t length(int64_t sequence) const { return lengths_[sequence]; }
+  int64_t cache_bytes() const { return cache_bytes_; }
+
+  // Forgets sequence b.
+  void Clear(int64_t sequence) { lengths_[sequence] = 0; }
+
+  // Appends tokens[b] to each sequence b (an empty list leaves it alone) and computes the logits after each one's last
+  // token. CHECKs the capacity.
+  void Append(std::span<const std::vector<int32_t>> tokens);
+  // f32 [sequences, V] after the last Append; rows of sequences that were left alone are unspecified.
+  Tensor logits() const { return logits_; }
+
+ private:
+  explicit Decoder(Model& model) : model_(model) {}
+  void Run(std::span<const std::vector<int32_t>> tokens, int64_t length);
+
+  Model& model_;
+  int64_t sequences_ = 0, capacity_ = 0, cache_bytes_ = 0;
+  std::vector<int64_t> lengths_;
+  std::unique_ptr<DeviceBuffer> cache_memory_, logits_memory_, key_memory_;
+  std::vector<AttentionCache> caches_;
+  Tensor logits_;
+  std::unique_ptr<PassRunner> runner_;
+};
+
+}  // namespace conclave::core

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Final norm, head, loss and multi-token prediction: one unit on one stage. The loss computes its own gradient in the same
+// call (fused linear cross entropy), so Backward starts from what Forward left. Multi-token prediction (DeepSeek-V3 report,
+// section 2.2): depth k sees the embedding of token s + k and the hidden state of depth k - 1 after its final norm,
+//   x_k = eh_proj [enorm(embedding) ; hnorm(hidden)]   (embedding first, as released), one block, a norm of its own, the
+// shared head. Legend: T tokens, D hidden, V vocabulary.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/model/block.h"
+#include "core/model/embedding.h"
+
+namespace conclave::core {
+
+// Factors of the loss terms; label_scale = 1 / labels of the global batch.
+struct LossWeights {
+  float label_scale = 0;
+  float mtp = 0;      // of the sum over depths, already divided by the depth
+  float balance = 0;  // of each block's mean over rows
+  float z_loss = 0;
+};
+
+// Device memory of one step that passes add to or write rows of.
+struct StepStatistics {
+  Tensor loss;          // f64 [1 + depth, rows]: cross entropy by depth; per row, summed over labels
+  Tensor z_sum;         // f64 [1, rows]
+  Tensor balance_loss;  // f64 [moe blocks, rows]
+  Tensor load;          // i64 [moe blocks, E]
+  Tensor log_probs;     // f32 [rows, S] of the labels; optional
+
+  // The part of rows [begin, begin + count) of the step.
+  StepStatistics Rows(int64_t begin, int64_t count) const;
+};
+
+struct MtpSaved {
+  Tensor embedded;     // [T, D]
+  Tensor e_rstd, h_rstd;
+  Tensor joined;       // [T, 2 D]: enorm | hnorm; until the weight gradient
+  BlockSaved block;
+  Tensor rstd;
+  Tensor normed;       // [T, D] after its own final norm
+  Tensor d_normed;     // [T, D]
+};
+
+struct LossSaved {
+  Tensor hidden;    // [T, D] before the final norm
+  Tensor rstd;
+  Tensor normed;    // [T, D]
+  Tensor d_normed;  // [T, D]: of the head, then of depth 1
+  std::vector<MtpSaved> mtp;
+};
+
+class LossUnit {
+ public:
+  LossUnit(const ModelConfig& config, ParamSet& params, TokenExchange* exchange, const EmbeddingLayer& embedding,
+           DType dtype, const Tensor& rope_table);
+
+  // saved.hidden is set -> saved.normed.
+  void Normalize(Lane& lane, StagePass& pass, LossSaved& saved) const;
+  // -> saved.mtp[k].normed for all depths; statistics of the blocks from `first_moe` on.
+  void PredictAhead(Lane& lane, StagePass& pass, const StepStatistics& statistics, int64_t first_moe,
+                    LossSaved& saved) const;
+  // Losses of all depths, and in training passes their gradients (also of the head).
+  void Loss(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
+            LossSaved& saved) const;
+  // normed [T, D] -> logits f32 [T, V]
+  void Logits(Lane& lane, Tensor normed, Tensor logits) const;
+  // d_hidden [T, D]: gradient of saved.hidden, until the weight gradient.
+  void Backward(Lane& lane, StagePass& pass, const LossWeights& weights, LossSaved& saved, Tensor d_hidden) const;
+
+  int depth() const { return static_cast<int>(mtp_.size()); }
+  int64_t num_moe_blocks() const;
+  const RouterLayer* router(int k) const { return mtp_[k]->block.router(); }
+
+ private:
+  struct MtpLayer {
+    MtpLayer(const ModelConfig& config, ParamSet& params, TokenExchange* exchange, int64_t layer, DType dtype,
+             const Tensor& rope_table);
+    RmsNormLayer enorm, hnorm;
+    Linear eh_proj;
+    Block block;
+    RmsNormLayer norm;
+  };
+
+  void HeadLoss(Lane& lane, StagePass& pass, int k, float scale, float z_loss, const StepStatistics& statistics,
+                Tensor normed, Tensor d_normed) const;
+  void MtpBackward(Lane& lane, StagePass& pass, const LossWeights& weights, int k, LossSaved& saved) const;
+
+  const ParamSet& params_;
+  DType dtype_;
+  int64_t hidden_;
+  const EmbeddingLayer& embedding_;
+  RmsNormLayer norm_;
+  Param* head_;  // [V, D]; the embedding itself if tied
+  std::vector<std::unique_ptr<MtpLayer>> mtp_;
+};
+
+}  // namespace conclave::core

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model/memory_plan.h"
+
+#include <algorithm>
+
+#include "core/model/counting_kernels.h"
+
+namespace conclave::core {
+
+void PassMemory::CoverAlso(const PassMemory& other) {
+  until_input_grad = std::max(until_input_grad, other.until_input_grad);
+  until_weight_grad = std::max(until_weight_grad, other.until_weight_grad);
+  until_block_end = std::max(until_block_end, other.until_block_end);
+  scratch = std::max(scratch, other.scratch);
+}
+
+void AllocateTokens(StagePass& pass, const PassShape& shape, int64_t mtp_depth) {
+  pass.mode = shape.mode;
+  pass.predict_ahead = shape.predict_ahead;
+  pass.rows = shape.rows;
+  pass.length = shape.length;
+  const int64_t t = shape.rows * shape.length;
+  Arena& arena = pass.until_weight_grad;
+  pass.row_offsets = arena.Allocate(DType::kI32, {shape.rows + 1});
+  pass.shifted.resize(1 + (shape.predict_ahead ? mtp_depth : 0));
+  for (DeviceTokens& tokens : pass.shifted) {
+    tokens.tokens = arena.Allocate(DType::kI32, {t});
+    tokens.positions = arena.Allocate(DType::kI32, {shape.rows, shape.length});
+    tokens.labels = arena.Allocate(DType::kI32, {t});
+  }
+}
+
+PassMemory PlanPass(const Stage& stage, const Kernels& kernels, const PassShape& shape) {
+  CountingKernels counter(kernels);
+  Arena scratch("scratch"), step("step");
+  Lane lane{counter, scratch};
+  StagePass pass;
+  StageSaved saved;
+  const int64_t depth = stage.loss_unit().depth();
+  AllocateTokens(pass, shape, depth);
+  const int64_t moe_blocks = static_cast<int64_t>(stage.router_layers().size());
+  StepStatistics statistics{.loss = step.Allocate(DType::kF64, {1 + depth, shape.rows}),
+                            .z_sum = step.Allocate(DType::kF64, {1, shape.rows}),
+                            .balance_loss = {},
+                            .load = {},
+                            .log_probs = {}};
+  if (moe_blocks > 0 && shape.mode != PassMode::kForwardOnly) {
+    statistics.balance_loss = step.Allocate(DType::kF64, {moe_blocks, shape.rows});
+    statistics.load = step.Allocate(DType::kI64, {moe_blocks, stage.config().n_routed_experts});
+  }
+  const LossWeights weights{.label_scale = 1, .mtp = 1, .balance = 1, .z_loss = 1};
+  stage.Forward(lane, pass, weights, statistics, saved);
+  if (shape.mode != PassMode::kForwardOnly) {
+    stage.BackwardInput(lane, pass, weights, saved);
+    stage.BackwardWeight(lane, pass);
+  }
+  return {.until_input_grad = pass.until_input_grad.peak(),
+          .until_weight_grad = pass.until_weight_grad.peak(),
+          .until_block_end = pass.until_block_end.peak(),
+          .scratch = scratch.peak(),
+          .flops = counter.flops()};
+}
+
+}  // namespace conclave::core

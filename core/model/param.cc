@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model/param.h"
+
+#include <algorithm>
+
+#include "core/base/fixed_sum.h"
+#include "core/base/rng.h"
+#include "core/base/status_macros.h"
+
+namespace conclave::core {
+namespace {
+
+int64_t Product(const std::vector<int64_t>& shape) {
+  int64_t n = 1;
+  for (int64_t size : shape) n *= size;
+  return n;
+}
+
+int64_t Aligned(int64_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
+
+Tensor WithShape(void* memory, DType dtype, const std::vector<int64_t>& shape) {
+  switch (shape.size()) {
+    case 1: return Tensor(memory, dtype, {shape[0]});
+    case 2: return Tensor(memory, dtype, {shape[0], shape[1]});
+    default: CHECK_EQ(shape.size(), 3); return Tensor(memory, dtype, {shape[0], shape[1], shape[2]});
+  }
+}
+
+bool Packed(const ParamSpec& spec) {
+  return spec.kind == ParamKind::kMatrix || (spec.kind == ParamKind::kEmbedding && spec.as_head);
+}
+
+uint64_t NameHash(std::string_view name) {  // FNV-1a: names to random streams
+  uint64_t hash = 14695981039346656037u;
+  for (char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  return hash;
+}
+
+// Hands out consecutive pieces of one buffer.
+class Cutter {
+ public:
+  Tensor Take(DType dtype, const std::vector<int64_t>& shape) {
+    Tensor tensor = WithShape(base_ ? base_ + used_ : nullptr, dtype, shape);
+    used_ += Aligned(tensor.Bytes());
+    return tensor;
+  }
+  void Begin(void* base) {
+    base_ = static_cast<char*>(base);
+    used_ = 0;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  char* base_ = nullptr;
+  int64_t used_ = 0;
+};
+
+}  // namespace
+
+int64_t ParamPart::Elements() const { return Product(shape); }
+int64_t ParamSpec::Elements() const { return Product(shape); }
+
+Param* ParamSet::Declare(ParamSpec spec) {
+  int64_t covered = 0;
+  for (const ParamPart& part : spec.parts) covered += part.Elements();
+  CHECK_EQ(covered, spec.Elements());
+  params_.push_back(std::make_unique<Param>());
+  params_.back()->spec = std::move(spec);
+  return params_.back().get();
+}
+
+Param* ParamSet::FindByHfName(std::string_view hf_name, const ParamPart** part) const {
+  for (const auto& param : params_) {
+    for (const ParamPart& candidate : param->spec.parts) {
+      if (candidate.hf_name == hf_name) {
+        *part = &candidate;
+        return param.get();
+      }
+    }
+  }
+  return nullptr;
+}
+
+int64_t ParamSet::Elements() const {
+  int64_t n = 0;
+  for (const auto& param : params_) n += param->spec.kind == ParamKind::kRouterBias ? 0 : param->spec.Elements();
+  return n;
+}
+
+absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_dtype, Purpose purpose, bool with_ema) {
+  // Each block is cut twice: once without memory to learn its size, once for real.
+  auto block = [&](const char* name, auto&& cut) -> absl::Status {
+    Cutter cutter;
+    cut(cutter);
+    if (cutter.used() == 0) return absl::OkStatus();
+    ASSIGN_OR_RETURN(auto buffer, device.Allocate(cutter.used(), name));
+    cutter.Begin(buffer->data());
+    cut(cutter);
+    memory_.push_back({name, buffer->bytes()});
+    buffers_.push_back(std::move(buffer));
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(block("weights (f32 masters)", [&](Cutter& cutter) {
+    for (auto& param : params_) param->master = cutter.Take(DType::kF32, param->spec.shape);
+  }));
+  RETURN_IF_ERROR(block("weights (packed for GEMMs)", [&](Cutter& cutter) {
+    int64_t longest = 1;
+    for (auto& param : params_) {
+      const ParamSpec& spec = param->spec;
+      if (spec.kind == ParamKind::kVector || spec.kind == ParamKind::kRouterBias) {
+        longest = std::max(longest, spec.Elements());
+        const bool rounds = compute_dtype != DType::kF32 && spec.kind == ParamKind::kVector;
+        param->value = rounds ? cutter.Take(DType::kF32, spec.shape) : param->master;
+      }
+      if (!Packed(spec)) continue;
+      const int64_t matrices = spec.shape.size() == 3 ? spec.shape[0] : 1;
+      const int64_t n = spec.shape[spec.shape.size() - 2], k = spec.shape.back();
+      auto panels = [&](int64_t out, int64_t in) {
+        const int64_t bytes = kernels.PackedBytes(spec.product_dtype, matrices, out, in);
+        return PackedWeight{cutter.Take(DType::kU8, {bytes}), spec.product_dtype, matrices, out, in};
+      };
+      param->forward = panels(n, k);
+      if (purpose == Purpose::kTraining) param->backward = panels(k, n);
+    }
+    rounded_ = cutter.Take(DType::kBf16, {longest});
+    flag_ = cutter.Take(DType::kI32, {1});
+  }));
+  if (purpose == Purpose::kInference) return absl::OkStatus();
+  RETURN_IF_ERROR(block("gradients (64-bit sums)", [&](Cutter& cutter) {
+    for (auto& param : params_) {
+      if (param->spec.kind != ParamKind::kRouterBias) param->sum = cutter.Take(DType::kI64, param->spec.shape);
+    }
+  }));
+  return block("optimizer (moments, EMA)", [&](Cutter& cutter) {
+    for (auto& param : params_) {
+      if (param->spec.kind != ParamKind::kRouterBias) {
+        param->m = cutter.Take(DType::kF32, param->spec.shape);
+        param->v = cutter.Take(DType::kF32, param->spec.shape);
+      }
+      if (with_ema) param->ema = cutter.Take(DType::kF32, param->spec.shape);
+    }
+  });
+}
+
+GradientTarget ParamSet::Target(const Param& param, int64_t rows) const {
+  const double uses = static_cast<double>(rows) * param.spec.num_uses;
+  return {.sum = param.sum, .flag = flag_, .limit = static_cast<float>(kContributionRange / uses)};
+}
+
+void ParamSet::Initialize(uint64_t seed, double std) {
+  for (auto& param : params_) {
+    for (const ParamPart& part : param->spec.parts) {
+      float* out = param->master.As<float>() + part.offset;
+      const uint64_t key = RandomKey(seed, RandomPurpose::kInit, NameHash(part.hf_name));
+      for (int64_t i = 0; i < part.Elements(); ++i) {
+        switch (param->spec.init) {
+          case ParamInit::kNormal: out[i] = static_cast<float>(std) * StandardNormal(key, i); break;
+          case ParamInit::kOnes: out[i] = 1; break;
+          case ParamInit::kZeros: out[i] = 0; break;
+        }
+      }
+    }
+  }
+}
+
+void ParamSet::Refresh(Kernels& kernels) {
+  for (auto& param : params_) {
+    if (param->value.data != param->master.data && param->value) {
+      const Tensor rounded = rounded_.Slice(0, 0, param->spec.Elements());
+      kernels.Cast(param->master, rounded);
+      kernels.Cast(rounded, param->value);
+    }
+    if (Packed(param->spec)) kernels.PackWeight(param->master, param->forward, param->backward);
+  }
+}
+
+}  // namespace conclave::core

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Parameters: what they are (ParamSpec) and their values on this rank (Param). Matrices that are multiplied by the same
+// input are one parameter, stacked along the output dim; each part keeps its Hugging Face name, so files never see the fusion.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/device/device.h"
+#include "core/device/kernels.h"
+#include "core/tensor/arena.h"
+#include "core/tensor/tensor.h"
+
+namespace conclave::core {
+
+// A Hugging Face tensor that lies in one piece inside a parameter.
+struct ParamPart {
+  std::string hf_name;
+  std::vector<int64_t> shape;
+  int64_t offset = 0;  // elements from the parameter's start
+  int64_t Elements() const;
+};
+
+enum class ParamKind {
+  kMatrix,      // [N, K] or [E, N, K]; packed for GEMMs; weight decay
+  kEmbedding,   // [V, D]; read by row, packed too if it serves as the head; weight decay
+  kVector,      // gains and biases; no decay
+  kRouterBias,  // [E] f32; no gradient, moved by UpdateRouterBias
+};
+
+enum class ParamInit { kNormal, kOnes, kZeros };
+
+struct ParamSpec {
+  std::string name;               // "layers.3.experts.gate_up"
+  std::vector<int64_t> shape = {};  // rank 1 to 3
+  ParamKind kind = ParamKind::kMatrix;
+  ParamInit init = ParamInit::kNormal;
+  DType product_dtype = DType::kF32;  // of its GEMMs; router gates stay f32
+  std::vector<ParamPart> parts = {};
+  int num_uses = 1;               // per row and step: 1, more for shared embeddings and heads
+  bool as_head = false;           // an embedding that is packed, too
+  int64_t Elements() const;
+};
+
+struct Param {
+  ParamSpec spec;
+  Tensor master;   // f32
+  Tensor value;    // f32, rounded to the compute dtype (vectors only; the master itself in f32)
+  Tensor sum;      // i64, the gradient
+  Tensor m, v;     // f32 moments
+  Tensor ema;      // f32, optional
+  PackedWeight forward, backward;
+};
+
+// All parameters of a model, in order of declaration, and their memory: one block per purpose.
+class ParamSet {
+ public:
+  enum class Purpose { kTraining, kInference };
+
+  Param* Declare(ParamSpec spec);
+  const std::vector<std::unique_ptr<Param>>& params() const { return params_; }
+  Param* FindByHfName(std::string_view hf_name, const ParamPart** part) const;  // nullptr if absent
+
+  int64_t Elements() const;  // without router biases
+
+  // Allocates all tensors; gradients, moments and EMA only for training.
+  absl::Status Allocate(Device& device, Kernels& kernels, DType compute_dtype, Purpose purpose, bool with_ema);
+  // Writes gradient targets; rows = rows of the largest global batch.
+  GradientTarget Target(const Param& param, int64_t rows) const;
+  Tensor flag() const { return flag_; }  // i32 [1], set by a contribution out of range
+
+  // Normal numbers keyed by (seed, Hugging Face name, index): independent of fusion and layout.
+  void Initialize(uint64_t seed, double std);
+  // After masters changed: rounded copies and panels.
+  void Refresh(Kernels& kernels);
+
+  struct MemoryRow {
+    const char* name;
+    int64_t bytes;
+  };
+  const std::vector<MemoryRow>& memory() const { return memory_; }
+
+ private:
+  std::vector<std::unique_ptr<Param>> params_;
+  std::vector<std::unique_ptr<DeviceBuffer>> buffers_;
+  std::vector<MemoryRow> memory_;
+  Tensor flag_;
+  Tensor rounded_;  // bf16 scratch of the largest vector
+};
+
+}  // namespace conclave::core

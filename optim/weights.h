@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between a model's parameters and Hugging Face folders.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/model_folder.h"
+#include "core/model/model.h"
+
+namespace conclave::optim {
+
+// Reads every parameter from the folder and refreshes the model. A missing tensor is an error that names it; the
+// multi-token-prediction layers may be absent as a whole with kKeepInitial (then they stay as they are).
+enum class MissingMtp { kRefuse, kKeepInitial };
+absl::Status LoadWeights(const core::ModelFolder& folder, MissingMtp missing_mtp, core::Model& model);
+
+// All weights under their Hugging Face names, as views of the masters; multi-token-prediction layers with their copies of
+// embedding and head.
+std::vector<core::StateTensor> HfWeights(const core::Model& model);
+std::vector<std::string> RouterBiasNames(const core::Model& model);  // stay f32 in every folder
+
+// Masters (router biases among them), moments and EMA as "optimizer.KIND.HF_NAME": what a checkpoint restores.
+std::vector<core::StateTensor> OptimizerTensors(const core::Model& model);
+
+}  // namespace conclave::optim
