@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text to token ids and back. Built in: `bytes`, ids 0..255 are bytes, then nine special tokens, 265 in all. Folders that we
-// write hold it as a tokenizer.json that AutoTokenizer of transformers reads with the same ids.
+// Text to token ids and back. Built in: `bytes`, ids 0..255 are bytes, then nine special tokens, 265 in all. Folders
+// that we write hold it as a tokenizer.json that AutoTokenizer of transformers reads with the same ids.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@ class Tokenizer {
   virtual int32_t eos_id() const = 0;
   virtual int32_t pad_id() const = 0;
 
-  // Appends the ids of `text`. kText: special tokens in the text are plain characters; kSpecial: they are recognised.
+  // Appends the ids of `text`. kText: names of special tokens in it are plain characters; kSpecial: they are
+  // recognised. Added tokens that are not special (the tags of `bytes`) are recognised in both.
   enum class Parse { kText, kSpecial };
   virtual void Encode(std::string_view text, Parse parse, std::vector<int32_t>& ids) const = 0;
   // The bytes of one token; special tokens give their name, e.g. "<eos>". Unknown ids give "".
