@@ -98,6 +98,7 @@ Tensor Tensor::MergeFirst() const {
     out.strides[dim] = strides[dim + 1];
   }
   out.rank = rank - 1;
+  out.sizes[rank - 1] = out.strides[rank - 1] = 0;  // unused entries are zero: shapes compare as arrays
   return out;
 }
 
