@@ -5,8 +5,8 @@
 //     v.Field("steps", steps, "optimizer steps of the whole run");
 //   }
 //
-// A visitor offers Field(name, value, help) for every type it meets: bool, int64_t, double, std::string, the enums of
-// config.h (as text), std::optional and std::vector of these, and nested structs that have VisitFields themselves.
+// A visitor offers Field(name, value, help) for every type it meets: bool, int64_t, double, std::string, std::vector of
+// these, and nested structs (or std::vector of structs) that have VisitFields themselves. Choices are text.
 #pragma once
 
 #include <concepts>
@@ -19,6 +19,8 @@ struct AnyFieldVisitor {
 };
 
 template <class T>
-concept HasFields = requires(T& t, AnyFieldVisitor& v) { t.VisitFields(v); };
+concept HasFields = requires(T& t, AnyFieldVisitor& v) {
+  t.VisitFields(v);
+};
 
 }  // namespace conclave::core

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The typed tree of all options of a run. Each struct lists its fields once (core/base/fields.h): the strict YAML reader, the
-// writer, a.b=c overrides, `conclave help KEY` and the reference page come from that list.
+// The typed tree of all options of a run. Each struct lists its fields once (core/base/fields.h): the strict YAML
+// reader, the writer, a.b=c overrides, `conclave help KEY` and the reference page come from that list.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 namespace conclave::core {
 
 struct SourceConfig {
-  std::string path;       // a text (.txt, other) or JSONL (.jsonl) file, plain or .gz
+  std::string path;  // a text (.txt, other) or JSONL (.jsonl) file, plain or .gz
   std::string field = "text";
   double weight = 1.0;
   std::string synthetic;  // "uniform": random tokens instead of a file
@@ -85,10 +85,13 @@ struct ScheduleConfig {
     v.Field("name", name, "constant | linear | cosine | wsd | deepseek_v3; all start with warmup_steps");
     v.Field("warmup_steps", warmup_steps, "steps of linear growth from 0 to optim.lr");
     v.Field("final_factor", final_factor, "lr at the end of the decay / optim.lr");
-    v.Field("constant_steps", constant_steps, "wsd, deepseek_v3: steps at optim.lr after the warm-up; 0 = what is left over");
-    v.Field("decay_steps", decay_steps, "wsd, deepseek_v3: steps of the decay (linear in wsd, cosine in deepseek_v3); 0 = a tenth of the run");
+    v.Field("constant_steps", constant_steps,
+            "wsd, deepseek_v3: steps at optim.lr after the warm-up; 0 = what is left over");
+    v.Field("decay_steps", decay_steps,
+            "wsd, deepseek_v3: steps of the decay (linear in wsd, cosine in deepseek_v3); 0 = a tenth of the run");
     v.Field("tail_steps", tail_steps, "deepseek_v3: last steps of the run, at tail_factor");
-    v.Field("tail_factor", tail_factor, "deepseek_v3: lr of the last tail_steps / optim.lr (released run: 7.3e-6 / 2.2e-4)");
+    v.Field("tail_factor", tail_factor,
+            "deepseek_v3: lr of the last tail_steps / optim.lr (released run: 7.3e-6 / 2.2e-4)");
   }
 };
 
@@ -124,9 +127,11 @@ struct MoeTrainConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("bias_update_speed", bias_update_speed, "step of the router bias after each optimizer step (DeepSeek-V3: 1e-3)");
+    v.Field("bias_update_speed", bias_update_speed,
+            "step of the router bias after each optimizer step (DeepSeek-V3: 1e-3)");
     v.Field("balance_loss", balance_loss, "weight of the sequence-wise balance loss (DeepSeek-V3: 1e-4)");
-    v.Field("mtp_weight", mtp_weight, "weight of the multi-token-prediction loss, divided by its depth (DeepSeek-V3: 0.3, later 0.1)");
+    v.Field("mtp_weight", mtp_weight,
+            "weight of the multi-token-prediction loss, divided by its depth (DeepSeek-V3: 0.3, later 0.1)");
   }
 };
 

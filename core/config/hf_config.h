@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// config.json of a Hugging Face folder <-> ModelConfig. Extra keys are harmless; a key that asks for something this program
-// does not compute (another activation, sliding windows, another quantization, ...) is refused by name and value.
+// config.json of a Hugging Face folder <-> ModelConfig. Extra keys are harmless; one that asks for something this
+// program does not compute (another activation, sliding windows, another quantization, ...) is refused by name and
+// value.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The architecture of a model, with the names of Hugging Face's config.json. One struct serves all families; which fields
-// matter follows from model_type. `model:` in a YAML file and config.json of a folder fill the same struct.
+// The architecture of a model, with the names of Hugging Face's config.json. One struct serves all families; which
+// fields matter follows from model_type. `model:` in a YAML file and config.json of a folder fill the same struct.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,8 @@ struct RopeScalingConfig {
   double beta_fast = 32, beta_slow = 1, mscale = 1, mscale_all_dim = 0;  // yarn
   double low_freq_factor = 1, high_freq_factor = 4;                      // llama3
 
+  bool operator==(const RopeScalingConfig&) const = default;
+
   template <class V>
   void VisitFields(V& v) {
     v.Field("type", type, "yarn | llama3; empty = none");
@@ -27,15 +29,16 @@ struct RopeScalingConfig {
     v.Field("beta_slow", beta_slow, "yarn: rotations below which a frequency is divided by factor");
     v.Field("mscale", mscale, "yarn: weight of the correction of the cosine and sine tables");
     v.Field("mscale_all_dim", mscale_all_dim, "yarn: weight of the correction of the softmax scale; 0 = none");
-    v.Field("low_freq_factor", low_freq_factor, "llama3: wavelengths above original length / this are divided by factor");
+    v.Field("low_freq_factor", low_freq_factor,
+            "llama3: wavelengths above original length / this are divided by factor");
     v.Field("high_freq_factor", high_freq_factor, "llama3: wavelengths below original length / this are kept");
   }
 };
 
 struct ModelConfig {
-  std::string from;  // a Hugging Face folder; then nothing else of this struct is given
+  std::string from;                        // a Hugging Face folder; then nothing else of this struct is given
   std::string model_type = "deepseek_v3";  // deepseek_v3 | qwen2 | qwen3 | qwen3_moe | llama
-  int64_t vocab_size = 0;         // 0: that of the tokenizer
+  int64_t vocab_size = 0;                  // 0: that of the tokenizer
   int64_t hidden_size = 256;
   int64_t intermediate_size = 512;
   int64_t num_hidden_layers = 4;
@@ -46,15 +49,15 @@ struct ModelConfig {
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000;
   RopeScalingConfig rope_scaling;
-  bool rope_interleave = true;      // deepseek_v3: pairs (2i, 2i + 1); the others: (i, i + r / 2)
+  bool rope_interleave = true;  // deepseek_v3: pairs (2i, 2i + 1); the others: (i, i + r / 2)
   bool tie_word_embeddings = false;
   double initializer_range = 0.02;
   int64_t bos_token_id = -1, eos_token_id = -1;
   // Multi-head latent attention (deepseek_v3)
-  int64_t q_lora_rank = 0;          // 0: plain q_proj
+  int64_t q_lora_rank = 0;  // 0: plain q_proj
   int64_t kv_lora_rank = 64, qk_nope_head_dim = 32, qk_rope_head_dim = 16, v_head_dim = 32;
   // Experts
-  int64_t n_routed_experts = 0;     // 0: dense model. Read from num_experts (qwen3_moe), too
+  int64_t n_routed_experts = 0;  // 0: dense model. Read from num_experts (qwen3_moe), too
   int64_t n_shared_experts = 0;
   int64_t num_experts_per_tok = 0;
   int64_t moe_intermediate_size = 0;
@@ -62,8 +65,8 @@ struct ModelConfig {
   int64_t n_group = 1, topk_group = 1;
   double routed_scaling_factor = 1;
   bool norm_topk_prob = true;
-  int64_t decoder_sparse_step = 1;            // qwen3_moe
-  std::vector<int64_t> mlp_only_layers;       // qwen3_moe
+  int64_t decoder_sparse_step = 1;       // qwen3_moe
+  std::vector<int64_t> mlp_only_layers;  // qwen3_moe
   int64_t num_nextn_predict_layers = 0;
 
   bool HasMla() const { return model_type == "deepseek_v3"; }
@@ -71,8 +74,17 @@ struct ModelConfig {
   bool HasQkvBias() const { return model_type == "qwen2"; }
   bool SoftmaxRouter() const { return model_type == "qwen3_moe"; }
   bool HasRouterBias() const { return model_type == "deepseek_v3"; }
+  int64_t KeyValueHeads() const {
+    return HasMla() || num_key_value_heads == 0 ? num_attention_heads : num_key_value_heads;
+  }
+  // Width of a query or key; for MLA the part without rotation plus the rotary part.
+  int64_t HeadDim() const {
+    return HasMla() ? qk_nope_head_dim + qk_rope_head_dim : head_dim > 0 ? head_dim : hidden_size / num_attention_heads;
+  }
   // True if block `layer` (MTP blocks count on from num_hidden_layers) routes to experts.
   bool IsMoe(int64_t layer) const;
+
+  bool operator==(const ModelConfig&) const = default;
 
   template <class V>
   void VisitFields(V& v) {
@@ -83,7 +95,8 @@ struct ModelConfig {
     v.Field("intermediate_size", intermediate_size, "width of a dense MLP");
     v.Field("num_hidden_layers", num_hidden_layers, "blocks, without those for multi-token prediction");
     v.Field("num_attention_heads", num_attention_heads, "query heads");
-    v.Field("num_key_value_heads", num_key_value_heads, "key heads of grouped-query attention; 0 = as many as query heads");
+    v.Field("num_key_value_heads", num_key_value_heads,
+            "key heads of grouped-query attention; 0 = as many as query heads");
     v.Field("head_dim", head_dim, "width of a head outside of MLA; 0 = hidden_size / num_attention_heads");
     v.Field("max_position_embeddings", max_position_embeddings, "largest number of positions");
     v.Field("rms_norm_eps", rms_norm_eps, "added to the mean square");
@@ -116,5 +129,8 @@ struct ModelConfig {
 
 // Sizes that fit together; the message starts with "model.KEY: ".
 absl::Status Validate(const ModelConfig& config);
+
+// bf16 kernels read pairs along every product's inner size: all widths must be even.
+absl::Status ValidateForBf16(const ModelConfig& config);
 
 }  // namespace conclave::core

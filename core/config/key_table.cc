@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Two visitors over the same fields: one for what a key is, one for what a Config says.
+#include "core/config/key_table.h"
+
+#include <utility>
+
+#include "absl/strings/str_format.h"
+
+#include "core/base/fields.h"
+#include "core/config/value_text.h"
+
+namespace conclave::core {
+namespace {
+
+std::string Join(const std::string& prefix, const std::string& name) {
+  return prefix.empty() ? name : prefix + "." + name;
+}
+
+class KeyVisitor {
+ public:
+  KeyVisitor(std::string prefix, std::vector<KeyInfo>& keys) : prefix_(std::move(prefix)), keys_(keys) {}
+
+  template <class T>
+  void Field(const char* name, T& value, const char* help) {
+    keys_.push_back({Join(prefix_, name), TypeText<T>(), ValueText(value), help});
+  }
+
+  template <HasFields T>
+  void Field(const char* name, T& value, const char* help) {
+    keys_.push_back({Join(prefix_, name), "keys", "", help});
+    KeyVisitor inner(Join(prefix_, name), keys_);
+    value.VisitFields(inner);
+  }
+
+  template <HasFields T>
+  void Field(const char* name, std::vector<T>&, const char* help) {
+    keys_.push_back({Join(prefix_, name), "a list of entries", "[]", help});
+    KeyVisitor inner(Join(prefix_, name) + ".N", keys_);
+    T entry;
+    entry.VisitFields(inner);
+  }
+
+ private:
+  std::string prefix_;
+  std::vector<KeyInfo>& keys_;
+};
+
+class ValueVisitor {
+ public:
+  ValueVisitor(std::string prefix, std::vector<KeyValue>& values) : prefix_(std::move(prefix)), values_(values) {}
+
+  template <class T>
+  void Field(const char* name, T& value, const char*) {
+    values_.push_back({Join(prefix_, name), ValueText(value)});
+  }
+
+  template <HasFields T>
+  void Field(const char* name, T& value, const char*) {
+    ValueVisitor inner(Join(prefix_, name), values_);
+    value.VisitFields(inner);
+  }
+
+  template <HasFields T>
+  void Field(const char* name, std::vector<T>& list, const char*) {
+    for (size_t i = 0; i < list.size(); ++i) {
+      ValueVisitor inner(absl::StrFormat("%s.%d", Join(prefix_, name), i), values_);
+      list[i].VisitFields(inner);
+    }
+  }
+
+ private:
+  std::string prefix_;
+  std::vector<KeyValue>& values_;
+};
+
+template <class T>
+std::vector<KeyValue> Flatten(T config) {
+  std::vector<KeyValue> values;
+  ValueVisitor visitor("", values);
+  config.VisitFields(visitor);
+  return values;
+}
+
+}  // namespace
+
+std::vector<KeyInfo> AllKeys() {
+  std::vector<KeyInfo> keys;
+  KeyVisitor visitor("", keys);
+  Config config;
+  config.VisitFields(visitor);
+  return keys;
+}
+
+std::vector<KeyValue> AllValues(const Config& config) { return Flatten(config); }
+std::vector<KeyValue> AllValues(const ModelConfig& config) { return Flatten(config); }
+
+}  // namespace conclave::core
