@@ -25,6 +25,26 @@ inline bool AnyBeyond(F32x16 x, float limit) {
 #endif
 }
 
+// Per lane the larger magnitude, as bits without the sign: NaN is above all. To look at many vectors with one AnyBeyond;
+// `a` has no signs (start from zeros).
+inline F32x16 LargerMagnitude(F32x16 a, F32x16 x) {
+#if defined(__AVX512F__)
+  return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(_mm512_abs_ps(x.v))))};
+#elif defined(__AVX2__)
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  const __m256i lo = _mm256_and_si256(_mm256_castps_si256(x.lo), magnitude);
+  const __m256i hi = _mm256_and_si256(_mm256_castps_si256(x.hi), magnitude);
+  return {_mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a.lo), lo)),
+          _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a.hi), hi))};
+#else
+  for (int i = 0; i < kLanes; ++i) {
+    const int32_t bits = std::bit_cast<int32_t>(x.v[i]) & 0x7fffffff;
+    if (bits > std::bit_cast<int32_t>(a.v[i])) a.v[i] = std::bit_cast<float>(bits);
+  }
+  return a;
+#endif
+}
+
 // sum[i] += round(x[i] * 2^50) for the 16 lanes; sum may be unaligned. What lanes beyond 2^12 add is unspecified
 // (the caller has set the flag that makes the step void).
 inline void AddFixed(int64_t* sum, F32x16 x) {

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The squared norm of a gradient. Per dim-0 slice (what one rank of the data axis may own) an f64 sum in 16 virtual
+// lanes, then integer limbs (core/base/fixed_sum.h), whose additions have no order: threads and ranks add as they
+// finish.
+#include <algorithm>
+
+#include "core/base/check.h"
+#include "core/base/fixed_sum.h"
+#include "core/device/cpu/cpu_kernels.h"
+#include "core/device/cpu/lanes.h"
+
+namespace conclave::core::cpu::CONCLAVE_TARGET {
+namespace {
+
+double SquareOf(int64_t sum) {
+  const double x = static_cast<double>(sum) * kGradientUnit;
+  return x * x;
+}
+
+// Lane i takes elements i, i + 16, ...; lanes join by the tree of simd.h.
+double SumOfSquares(const int64_t* gradient, int64_t n) {
+  double lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += SquareOf(gradient[i + lane]);
+  }
+  for (int lane = 0; i + lane < n; ++lane) lanes[lane] += SquareOf(gradient[i + lane]);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
+  return lanes[0];
+}
+
+}  // namespace
+
+void CpuKernels::SumSquares(Tensor gradient, Tensor limbs) {
+  CHECK(gradient.dtype == DType::kI64 && gradient.Contiguous());
+  CHECK(limbs.dtype == DType::kI64);
+  CHECK_EQ(limbs.Elements(), kNormLimbs);
+  if (gradient.Elements() == 0) return;
+  const int64_t slices = gradient.size(0), length = gradient.Elements() / slices;
+  pool_.ParallelFor(slices, RowGrain(length), [&](int64_t begin, int64_t end, int) {
+    int64_t own[kNormLimbs] = {};
+    for (int64_t slice = begin; slice < end; ++slice) {
+      AddToNormLimbs(SumOfSquares(gradient.As<int64_t>() + slice * length, length), own);
+    }
+    for (int i = 0; i < kNormLimbs; ++i) __atomic_fetch_add(limbs.As<int64_t>() + i, own[i], __ATOMIC_RELAXED);
+  });
+}
+
+}  // namespace conclave::core::cpu::CONCLAVE_TARGET
