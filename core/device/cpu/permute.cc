@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tokens to experts and back. Routed rows are ordered by (expert, row of the batch, position): a stable counting sort,
+// so that an expert's sums do not depend on which rank its tokens came from.
+#include <algorithm>
+#include <cstring>
+
+#include "core/base/check.h"
+#include "core/device/cpu/cpu_kernels.h"
+#include "core/device/cpu/dispatch.h"
+#include "core/device/cpu/lanes.h"
+
+namespace conclave::core::cpu::CONCLAVE_TARGET {
+namespace {
+
+constexpr int64_t kChoiceGrain = 4096;  // choices per chunk where each is one load and one store
+
+int64_t RoutedRows(const Permutation& permutation) {
+  return permutation.expert_offsets.As<int32_t>()[permutation.expert_offsets.size(0) - 1];
+}
+
+// Rows of either dtype; the choice is made per vector, where a predicted branch is hidden behind the load.
+class FloatRows {
+ public:
+  explicit FloatRows(const Tensor& x)
+      : data_(static_cast<const char*>(x.data)), is_bf16_(x.dtype == DType::kBf16), stride_(x.stride(0)) {
+    CHECK(!x || is_bf16_ || x.dtype == DType::kF32);
+  }
+  explicit operator bool() const { return data_ != nullptr; }
+  template <class Lanes>
+  F32x16 At(int64_t row, int64_t i, Lanes lanes) const {
+    const int64_t element = row * stride_ + i;
+    return is_bf16_ ? LoadLanes(reinterpret_cast<const Bf16*>(data_) + element, lanes)
+                    : LoadLanes(reinterpret_cast<const float*>(data_) + element, lanes);
+  }
+
+ private:
+  const char* data_;
+  bool is_bf16_;
+  int64_t stride_;
+};
+
+// One token; slots [k].
+template <class T>
+void CombineToken(const CombineArgs& args, int64_t token, const int32_t* slots, T* y) {
+  const FloatRows rows(args.rows), shared(args.shared), addend(args.addend);
+  const int64_t k = args.slot.size(1);
+  ForEachVector(args.y.size(1), [&](int64_t i, auto lanes) {
+    F32x16 sum = shared ? shared.At(token, i, lanes) : Set(0);
+    for (int64_t j = 0; j < k; ++j) {
+      if (slots[j] >= 0) sum = sum + rows.At(slots[j], i, lanes);
+    }
+    if (addend) sum = sum + addend.At(token, i, lanes);
+    StoreLanes(y + i, sum, lanes);
+  });
+}
+
+}  // namespace
+
+void CpuKernels::CountExperts(Tensor experts, Tensor load) {
+  const int32_t* const ids = experts.As<int32_t>();
+  int64_t* const counts = load.As<int64_t>();
+  for (int64_t i = 0; i < experts.Elements(); ++i) {
+    if (ids[i] < 0) continue;
+    CHECK_LT(ids[i], load.size(0));
+    ++counts[ids[i]];
+  }
+}
+
+void CpuKernels::BuildPermutation(Tensor experts, int64_t num_experts, int64_t rows, const Permutation& out) {
+  const int64_t num_tokens = experts.size(0), k = experts.size(1), length = num_tokens / std::max<int64_t>(1, rows);
+  CHECK_EQ(out.segment_offsets.size(0), num_experts * rows + 1);
+  const int32_t* const ids = experts.As<int32_t>();
+  int32_t* const segments = out.segment_offsets.As<int32_t>();
+  std::fill_n(segments, num_experts * rows + 1, 0);
+  for (int64_t t = 0; t < num_tokens; ++t) {
+    for (int64_t j = 0; j < k; ++j) {
+      const int64_t expert = ids[t * k + j];
+      CHECK_LT(expert, num_experts);
+      if (expert >= 0) ++segments[expert * rows + t / length + 1];
+    }
+  }
+  for (int64_t s = 0; s < num_experts * rows; ++s) segments[s + 1] += segments[s];
+  CHECK_LE(segments[num_experts * rows], out.token.size(0));
+  for (int64_t e = 0; e <= num_experts; ++e) out.expert_offsets.As<int32_t>()[e] = segments[e * rows];
+
+  int32_t* const next = static_cast<int32_t*>(pool_.Scratch(0, (num_experts * rows + 1) * SizeOf(DType::kI32)));
+  std::copy_n(segments, num_experts * rows, next);
+  for (int64_t t = 0; t < num_tokens; ++t) {
+    for (int64_t j = 0; j < k; ++j) {
+      const int64_t expert = ids[t * k + j];
+      const int32_t slot = expert < 0 ? -1 : next[expert * rows + t / length]++;
+      out.slot.As<int32_t>()[t * k + j] = slot;
+      if (slot >= 0) out.token.As<int32_t>()[slot] = static_cast<int32_t>(t);
+    }
+  }
+}
+
+void CpuKernels::GatherRows(Tensor x, const Permutation& permutation, Tensor y) {
+  CHECK(x.dtype == y.dtype);
+  CHECK_EQ(x.size(1), y.size(1));
+  const int64_t bytes = x.size(1) * SizeOf(x.dtype);
+  const int64_t x_stride = x.stride(0) * SizeOf(x.dtype), y_stride = y.stride(0) * SizeOf(y.dtype);
+  const int32_t* const tokens = permutation.token.As<int32_t>();
+  pool_.ParallelFor(RoutedRows(permutation), RowGrain(x.size(1)), [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::memcpy(y.As<char>() + i * y_stride, x.As<char>() + tokens[i] * x_stride, static_cast<size_t>(bytes));
+    }
+  });
+}
+
+void CpuKernels::ScatterChoices(Tensor per_choice, const Permutation& permutation, Tensor routed) {
+  const int32_t* const slots = permutation.slot.As<int32_t>();
+  pool_.ParallelFor(per_choice.Elements(), kChoiceGrain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (slots[i] >= 0) routed.As<float>()[slots[i]] = per_choice.As<float>()[i];
+    }
+  });
+}
+
+void CpuKernels::GatherChoices(Tensor routed, const Permutation& permutation, Tensor per_choice) {
+  const int32_t* const slots = permutation.slot.As<int32_t>();
+  pool_.ParallelFor(per_choice.Elements(), kChoiceGrain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      per_choice.As<float>()[i] = slots[i] >= 0 ? routed.As<float>()[slots[i]] : 0.0f;
+    }
+  });
+}
+
+void CpuKernels::Combine(const CombineArgs& args) {
+  const int64_t k = args.slot.size(1);
+  DispatchFloat(args.y.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Rows<T> y(args.y);
+    pool_.ParallelFor(args.y.size(0), RowGrain(args.y.size(1) * (k + 2)), [&](int64_t begin, int64_t end, int) {
+      for (int64_t t = begin; t < end; ++t) CombineToken<T>(args, t, args.slot.As<int32_t>() + t * k, y[t]);
+    });
+  });
+}
+
+}  // namespace conclave::core::cpu::CONCLAVE_TARGET

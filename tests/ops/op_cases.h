@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// The list of all operation cases. Add a line to both lists and a file <op>_case.cc: tests and benchmark follow.
+#pragma once
+
+#include <vector>
+
+#include "tests/support/op_case.h"
+
+namespace conclave::core::test {
+
+OpCase MakeAttentionCase();
+OpCase MakeCrossEntropyCase();
+OpCase MakeGemmCase();
+OpCase MakeGroupedGemmCase();
+OpCase MakePermuteCase();
+OpCase MakeRmsNormCase();
+OpCase MakeRopeCase();
+OpCase MakeRouterCase();
+OpCase MakeSwiGluCase();
+OpCase MakeWeightGradCase();
+
+inline std::vector<OpCase> AllOpCases() {
+  return {
+      MakeGemmCase(),   MakeGroupedGemmCase(), MakeAttentionCase(), MakeCrossEntropyCase(), MakeRmsNormCase(),
+      MakeSwiGluCase(), MakeRopeCase(),        MakeRouterCase(),    MakePermuteCase(),
+      MakeWeightGradCase(),
+  };
+}
+
+}  // namespace conclave::core::test

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// Choices of the router that can be written down by hand: ties, groups, padding, logits that are no numbers.
+#include <cstdint>
+#include <limits>
+#include <set>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/support/devices.h"
+#include "tests/support/host_array.h"
+
+namespace conclave::core::test {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+struct Routed {
+  Ids experts;
+  std::vector<float> weights, scores;
+};
+
+struct RouterOptions {
+  std::vector<float> bias = {};
+  RouterArgs::Scoring scoring = RouterArgs::Scoring::kSigmoid;
+  int num_groups = 1, groups_kept = 1, top_k = 2;
+  int32_t position = 0;
+};
+
+// Routes one token.
+Routed Route(const std::string& target, const std::vector<float>& logits, const RouterOptions& options) {
+  const int64_t num_experts = static_cast<int64_t>(logits.size()), k = options.top_k;
+  HostArray<float> in({1, num_experts}, logits), bias({num_experts}, options.bias);
+  HostArray<float> scores({1, num_experts}), weights({1, k});
+  HostArray<int32_t> positions({1}, {options.position}), experts({1, k});
+  const auto device = CreateCpuDevice(target, 1);
+  const auto stream = device->CreateStream();
+  device->CreateKernels(*stream)->Router({.logits = in.tensor,
+                                          .bias = options.bias.empty() ? Tensor{} : bias.tensor,
+                                          .positions = positions.tensor,
+                                          .scoring = options.scoring,
+                                          .num_groups = options.num_groups,
+                                          .groups_kept = options.groups_kept,
+                                          .top_k = options.top_k,
+                                          .scores = scores.tensor,
+                                          .experts = experts.tensor,
+                                          .weights = weights.tensor});
+  return {experts.values, weights.values, scores.values};
+}
+
+class RouterChoice : public testing::TestWithParam<std::string> {};
+
+TEST_P(RouterChoice, GivesTiesToTheLowerIdAndSortsByIt) {
+  EXPECT_EQ(Route(GetParam(), {1, 1, 1, 1, 1}, {}).experts, (Ids{0, 1}));
+  EXPECT_EQ(Route(GetParam(), {0, 2, 1, 2, 1}, {.top_k = 3}).experts, (Ids{1, 2, 3}));
+  std::vector<float> many(40, 0.0f);
+  many[39] = 3;
+  EXPECT_EQ(Route(GetParam(), many, {.top_k = 4}).experts, (Ids{0, 1, 2, 39}));
+}
+
+TEST_P(RouterChoice, UsesTheBiasForTheChoiceOnly) {
+  const Routed routed = Route(GetParam(), {0, 0, 0, 0}, {.bias = {0, 0.5f, 0, 0.5f}});
+  EXPECT_EQ(routed.experts, (Ids{1, 3}));
+  EXPECT_EQ(routed.weights, (std::vector<float>{0.5f, 0.5f}));
+  EXPECT_EQ(routed.scores, (std::vector<float>(4, 0.5f)));
+}
+
+TEST_P(RouterChoice, RanksGroupsByTheirTwoBest) {
+  // The best expert stands in group 0, but group 1 has the best pair.
+  EXPECT_EQ(Route(GetParam(), {3, -9, -9, 2, 1.5f, -9}, {.num_groups = 2}).experts, (Ids{3, 4}));
+  // Equal groups: the lower one.
+  EXPECT_EQ(Route(GetParam(), {1, 2, 2, 1, 2, 1}, {.num_groups = 3, .groups_kept = 2}).experts, (Ids{1, 2}));
+  // Groups of one expert.
+  EXPECT_EQ(Route(GetParam(), {1, 4, 2, 3}, {.num_groups = 4, .groups_kept = 2}).experts, (Ids{1, 3}));
+}
+
+TEST_P(RouterChoice, DoesNotRoutePadding) {
+  const Routed routed = Route(GetParam(), {1, 2, 3}, {.position = -1});
+  EXPECT_EQ(routed.experts, (Ids{-1, -1}));
+  EXPECT_EQ(routed.weights, (std::vector<float>{0, 0}));
+  EXPECT_EQ(routed.scores, (std::vector<float>{0, 0, 0}));
+}
+
+TEST_P(RouterChoice, GivesDifferentValidExpertsForLogitsThatAreNoNumbers) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> mixed(48, nan);
+  mixed[17] = 1;
+  mixed[33] = -infinity;
+  for (const std::vector<float>& logits : {std::vector<float>(48, nan), std::vector<float>(48, -infinity), mixed}) {
+    for (const auto scoring : {RouterArgs::Scoring::kSigmoid, RouterArgs::Scoring::kSoftmax}) {
+      const RouterOptions options{.scoring = scoring, .num_groups = 4, .groups_kept = 2, .top_k = 6};
+      const Ids experts = Route(GetParam(), logits, options).experts;
+      EXPECT_EQ(std::set<int32_t>(experts.begin(), experts.end()).size(), 6u);
+      for (int32_t id : experts) EXPECT_TRUE(id >= 0 && id < 48) << id;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, RouterChoice, testing::ValuesIn(Devices().targets()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace conclave::core::test
