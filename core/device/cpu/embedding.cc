@@ -9,6 +9,7 @@
 #include "core/device/cpu/dispatch.h"
 #include "core/device/cpu/gradient_sum.h"
 #include "core/device/cpu/lanes.h"
+#include "core/device/cpu/sort_keys.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
@@ -119,7 +120,7 @@ void CpuKernels::EmbeddingGrad(Tensor ids, Tensor dy, Tensor row_offsets, const 
     CHECK_LT(id, target.sum.size(0));
     if (id >= 0) keys[count++] = SortKey(id, t);
   }
-  std::sort(keys, keys + count);
+  SortKeys(keys, keys + count);
   const SortedTokens tokens = {keys, count, row_offsets.As<int32_t>() + 1, rows};
   const int64_t spans = (count + kSpan - 1) / kSpan, blocks = (hidden + kColumns - 1) / kColumns;
   DispatchFloat(dy.dtype, [&](auto zero) {

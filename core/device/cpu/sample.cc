@@ -11,6 +11,7 @@
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/device/cpu/lanes.h"
 #include "core/device/cpu/log_sum_exp.h"
+#include "core/device/cpu/sort_keys.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
@@ -89,7 +90,7 @@ void DropBeyond(int64_t kept, int64_t count, const Candidates& c) {
 void KeepTopK(int64_t k, const Candidates& c) {
   const int64_t count = ListOrder(c);
   if (k >= count) return;
-  std::nth_element(c.order, c.order + k, c.order + count);
+  SelectKeys(c.order, c.order + k, c.order + count);
   DropBeyond(k, count, c);
 }
 
@@ -102,8 +103,8 @@ void KeepTopP(double p, const Candidates& c) {
   int64_t kept = 0;
   for (int64_t sorted = 0, end = 512; sorted < count && (kept == 0 || sum < enough); sorted = end, end *= 4) {
     end = std::min(end, count);
-    std::nth_element(c.order + sorted, c.order + end - 1, c.order + count);
-    std::sort(c.order + sorted, c.order + end);
+    SelectKeys(c.order + sorted, c.order + end - 1, c.order + count);
+    SortKeys(c.order + sorted, c.order + end);
     while (kept < end && (kept == 0 || sum < enough)) sum += static_cast<double>(WeightOf(c.order[kept++], c));
   }
   DropBeyond(kept, count, c);

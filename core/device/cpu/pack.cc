@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packing into panels. Transpositions go by 4 x 4 blocks of 32-bit words (one f32, or one bf16 pair), which every
+// x86-64 does in registers; 48 columns by 16 words of k at a time stay in the first-level cache.
+#include "core/device/cpu/pack.h"
+
+#include <cstring>
+#include <type_traits>
+
+#include "core/device/cpu/cpu_kernels.h"
+
+namespace conclave::core::cpu::CONCLAVE_TARGET {
+namespace {
+
+constexpr int64_t kWord = 4;  // bytes that one column takes in one step of a panel, f32 or a bf16 pair
+
+// Word (i, j) of out = word (j, i) of in, for 4 x 4 words; strides in bytes.
+inline void Transpose4x4(const void* in, int64_t in_stride, void* out, int64_t out_stride) {
+  const auto source = [&](int i) {
+    return _mm_loadu_ps(reinterpret_cast<const float*>(static_cast<const char*>(in) + i * in_stride));
+  };
+  __m128 r0 = source(0), r1 = source(1), r2 = source(2), r3 = source(3);
+  _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+  const auto target = [&](int i) { return reinterpret_cast<float*>(static_cast<char*>(out) + i * out_stride); };
+  _mm_storeu_ps(target(0), r0);
+  _mm_storeu_ps(target(1), r1);
+  _mm_storeu_ps(target(2), r2);
+  _mm_storeu_ps(target(3), r3);
+}
+
+// The first n of 16 elements as floats, zeros behind them. Reads nothing for n <= 0, all for n >= 16.
+template <class Source>
+inline F32x16 LoadUpTo(const Source* source, int64_t n) {
+  if (n >= kLanes) return Load(source);
+  return n > 0 ? LoadPart(source, static_cast<int>(n)) : Set(0.0f);
+}
+
+// Step by step: the words of 4 columns, from 4 rows that hold them contiguously.
+inline void TransposeWords(const void* rows, int64_t row_stride, int64_t steps, char* out) {
+  constexpr int64_t kOutStride = kPanelColumns * kWord;
+  const char* in = static_cast<const char*>(rows);
+  int64_t s = 0;
+  for (; s + 4 <= steps; s += 4) Transpose4x4(in + s * kWord, row_stride, out + s * kOutStride, kOutStride);
+  for (; s < steps; ++s) {
+    for (int i = 0; i < 4; ++i) {
+      std::memcpy(out + s * kOutStride + i * kWord, in + i * row_stride + s * kWord, kWord);
+    }
+  }
+}
+
+// Sixteen columns of one step to a panel, from the rows of its k; `n` of them exist. f32 has one row.
+template <class Source>
+inline void PackStep(const Source* row, const Source*, int64_t n, float* out) {
+  Store(out, LoadUpTo(row, n));
+}
+
+// Sixteen bf16 values, rounded from floats or as they are.
+#if defined(__AVX512F__)
+using Halves = __m256i;
+inline Halves LoadHalves(const float* row, int64_t n) { return detail::RoundToBf16(LoadUpTo(row, n).v); }
+inline Halves LoadHalves(const Bf16* row, int64_t n) {
+  return n >= kLanes ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row))
+                     : _mm256_maskz_loadu_epi16(FirstLanes(n > 0 ? static_cast<int>(n) : 0), row);
+}
+inline void StorePairs(Bf16* out, Halves low, Halves high) {
+  const auto a = (__v16su)_mm512_cvtepu16_epi32(low), b = (__v16su)_mm512_cvtepu16_epi32(high);
+  _mm512_storeu_si512(out, (__m512i)(a | b << 16));
+}
+#else
+struct Halves {
+  alignas(32) Bf16 values[kLanes];
+};
+template <class Source>
+inline Halves LoadHalves(const Source* row, int64_t n) {
+  Halves halves;
+  Store(halves.values, LoadUpTo(row, n));
+  return halves;
+}
+inline void StorePairs(Bf16* out, const Halves& low, const Halves& high) {
+  for (int i = 0; i < kLanes; i += 8) {
+    const __m128i a = _mm_load_si128(reinterpret_cast<const __m128i*>(low.values + i));
+    const __m128i b = _mm_load_si128(reinterpret_cast<const __m128i*>(high.values + i));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * i), _mm_unpacklo_epi16(a, b));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * i + 8), _mm_unpackhi_epi16(a, b));
+  }
+}
+#endif
+
+// A pair of k; without a second row (an odd end) zeros take its place.
+template <class Source>
+inline void PackStep(const Source* row, const Source* second_row, int64_t n, Bf16* out) {
+  StorePairs(out, LoadHalves(row, n), LoadHalves(second_row ? second_row : row, second_row ? n : 0));
+}
+
+}  // namespace
+
+template <class Source, class Panel>
+void PackPanelFromRows(int64_t depth, int columns, const Source* source, int64_t stride, Panel* panel) {
+  constexpr int64_t kDepth = kStepDepth<Panel>, kBlockSteps = 16, kBlockDepth = kBlockSteps * kDepth;
+  const int64_t steps = PanelSteps<Panel>(depth);
+  alignas(64) Panel rows[4][kBlockDepth];  // a piece of four rows of the source, rounded and padded
+  for (int64_t s = 0; s < steps; s += kBlockSteps) {
+    const int64_t k = s * kDepth, here = steps - s < kBlockSteps ? steps - s : kBlockSteps;
+    for (int n = 0; n < kPanelColumns; n += 4) {
+      char* out = reinterpret_cast<char*>(panel + (s * kPanelColumns + n) * kDepth);
+      if (std::is_same_v<Source, Panel> && n + 4 <= columns && k + here * kDepth <= depth) {
+        TransposeWords(source + n * stride + k, stride * static_cast<int64_t>(sizeof(Source)), here, out);
+        continue;
+      }
+      for (int i = 0; i < 4; ++i) {
+        const int64_t exist = n + i < columns ? depth - k : 0;
+        for (int64_t j = 0; j < kBlockDepth; j += kLanes) {
+          Store(rows[i] + j, exist > j ? LoadUpTo(source + (n + i) * stride + k + j, exist - j) : Set(0.0f));
+        }
+      }
+      TransposeWords(rows, sizeof(rows[0]), here, out);
+    }
+  }
+}
+
+template <class Source, class Panel>
+void PackPanelFromColumns(int64_t depth, int columns, const Source* source, int64_t stride, Panel* panel) {
+  constexpr int kDepth = kStepDepth<Panel>;
+  const auto pack = [&](const Source* row, const Source* second_row, int64_t n) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kPanelColumns; v += kLanes) {
+      PackStep(row + v, second_row ? second_row + v : nullptr, n - v, panel + v * kDepth);
+    }
+    panel += kPanelColumns * kDepth;
+  };
+  int64_t k = 0;
+  if (columns == kPanelColumns) {  // the common case, without masks
+    for (; k + kDepth <= depth; k += kDepth) pack(source + k * stride, source + (k + 1) * stride, kPanelColumns);
+  }
+  for (; k < depth; k += kDepth) {
+    pack(source + k * stride, k + 1 < depth ? source + (k + 1) * stride : nullptr, columns);
+  }
+}
+
+template void PackPanelFromRows(int64_t, int, const float*, int64_t, float*);
+template void PackPanelFromRows(int64_t, int, const float*, int64_t, Bf16*);
+template void PackPanelFromRows(int64_t, int, const Bf16*, int64_t, float*);
+template void PackPanelFromRows(int64_t, int, const Bf16*, int64_t, Bf16*);
+template void PackPanelFromColumns(int64_t, int, const float*, int64_t, float*);
+template void PackPanelFromColumns(int64_t, int, const float*, int64_t, Bf16*);
+template void PackPanelFromColumns(int64_t, int, const Bf16*, int64_t, float*);
+template void PackPanelFromColumns(int64_t, int, const Bf16*, int64_t, Bf16*);
+
+namespace {
+
+// One f32 matrix [n, k] of the weights.
+struct PackSource {
+  const float* weights;
+  int64_t n, k, row_stride;
+};
+
+void PackForward(const PackSource& source, const PackedWeight& packed, int64_t matrix, int64_t panel) {
+  DispatchFloat(packed.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    T* panels = packed.panels.As<T>() + matrix * MatrixPanelElements<T>(source.n, source.k);
+    PackPanelFromRows(source.k, ColumnsOfPanel(source.n, panel),
+                      source.weights + panel * kPanelColumns * source.row_stride, source.row_stride,
+                      panels + panel * PanelElements<T>(source.k));
+  });
+}
+
+void PackBackward(const PackSource& source, const PackedWeight& packed, int64_t matrix, int64_t panel) {
+  DispatchFloat(packed.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    T* panels = packed.panels.As<T>() + matrix * MatrixPanelElements<T>(source.k, source.n);
+    PackPanelFromColumns(source.n, ColumnsOfPanel(source.k, panel), source.weights + panel * kPanelColumns,
+                         source.row_stride, panels + panel * PanelElements<T>(source.n));
+  });
+}
+
+}  // namespace
+
+int64_t CpuKernels::PackedBytes(DType dtype, int64_t matrices, int64_t out, int64_t in) const {
+  int64_t bytes = 0;
+  DispatchFloat(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    bytes = matrices * MatrixPanelElements<T>(out, in) * static_cast<int64_t>(sizeof(T));
+  });
+  return bytes;
+}
+
+void CpuKernels::PackWeight(Tensor weights, const PackedWeight& forward, const PackedWeight& backward) {
+  const int rank = weights.rank;
+  CHECK(weights.dtype == DType::kF32);
+  CHECK(rank == 2 || rank == 3);
+  const int64_t matrices = rank == 3 ? weights.size(0) : 1, n = weights.size(rank - 2), k = weights.size(rank - 1);
+  const auto panels_of = [&](const PackedWeight& packed, int64_t out, int64_t in) -> int64_t {
+    if (!packed.panels) return 0;
+    CHECK_EQ(packed.matrices, matrices);
+    CHECK_EQ(packed.out, out);
+    CHECK_EQ(packed.in, in);
+    CHECK_GE(packed.panels.Bytes(), PackedBytes(packed.dtype, matrices, out, in));
+    return NumPanels(out);
+  };
+  const int64_t forward_panels = panels_of(forward, n, k), backward_panels = panels_of(backward, k, n);
+  const int64_t per_matrix = forward_panels + backward_panels;  // both while the matrix is in cache
+  pool_.ParallelFor(matrices * per_matrix, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t matrix = item / per_matrix, panel = item % per_matrix;
+      const float* first = weights.As<float>() + (rank == 3 ? matrix * weights.stride(0) : 0);
+      const PackSource source = {first, n, k, weights.stride(rank - 2)};
+      if (panel < forward_panels) {
+        PackForward(source, forward, matrix, panel);
+      } else {
+        PackBackward(source, backward, matrix, panel - forward_panels);
+      }
+    }
+  });
+}
+
+}  // namespace conclave::core::cpu::CONCLAVE_TARGET
