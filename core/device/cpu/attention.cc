@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// out = softmax(scale q k^T, keys up to the query's own) v, one block of keys after the other (FlashAttention, Dao
+// 2022). A work item is up to 256 (query, head) rows that read the same key head: the panels of a key block are packed
+// once for all of them, then tiles of 8 rows pass over it. Per row and block, with weights w = e^(s - m'):
+//   m' = max(m, block),  l' = l e^(m - m') + sum of w,  acc' = acc e^(m - m') + w v,  at the end out = acc / l;
+// w is rounded to the compute dtype for the product, not for the sum.
+#include "core/device/cpu/attention_block.h"
+#include "core/device/cpu/cpu_kernels.h"
+#include "core/device/cpu/dispatch.h"
+
+namespace conclave::core::cpu::CONCLAVE_TARGET {
+namespace {
+
+constexpr int64_t kItemRows = 256;
+constexpr float kMasked = -__builtin_inff();
+
+// Queries of an item.
+int64_t ItemQueries(const AttentionSizes& sizes) { return std::max<int64_t>(1, kItemRows / sizes.Group()); }
+
+template <class T>
+struct Scratch {
+  Scratch(const AttentionSizes& sizes, void* memory)
+      : carver(memory),
+        padded_depth(PanelSteps<T>(sizes.depth) * kStepDepth<T>),
+        rows(ItemQueries(sizes) * sizes.Group()),
+        q(carver.Take<T>(rows * padded_depth)),
+        keys(carver.Take<T>(kKeyBlock * sizes.depth)),
+        key_panels(carver.Take<T>(2 * PanelElements<T>(sizes.depth))),
+        value_panels(carver.Take<T>(NumPanels(sizes.width) * PanelElements<T>(kKeyBlock))),
+        scores(carver.Take<float>(kTileRows * kKeyBlock)),
+        weights(carver.Take<T>(kTileRows * kKeyBlock)),
+        sums(carver.Take<float>(rows * sizes.width)),
+        largest(carver.Take<float>(rows)),
+        total(carver.Take<float>(rows)) {}
+
+  Carver carver;
+  int64_t padded_depth, rows;
+  T* q;             // [rows][padded_depth]
+  T* keys;          // [96][depth]: where a block's keys are gathered
+  T* key_panels;    // 2 panels: B(k, key)
+  T* value_panels;  // panels of dv: B(key, n)
+  float* scores;    // [8][96]
+  T* weights;       // [8][96]
+  float* sums;      // [rows][dv]
+  float* largest;   // [rows]: m
+  float* total;     // [rows]: l
+};
+
+// Turns one row of scores into weights and updates its m and l. `visible` (at least 1) keys of the block are the row's,
+// `computed` have scores. Returns the factor on what the row has summed so far.
+template <class T>
+float RowWeights(float* scores, int64_t visible, int64_t computed, float scale, float& largest, float& total,
+                 T* weights) {
+  F32x16 block_largest = Set(kMasked);
+  for (int64_t i = 0; i < computed; i += kLanes) {
+    const F32x16 score = KeepLanes(Load(scores + i) * Set(scale), LanesBefore(i, visible), Set(kMasked));
+    Store(scores + i, score);
+    block_largest = Max(score, block_largest);
+  }
+  const float block_max = MaxLane(block_largest);
+  const float joined = block_max > largest ? block_max : largest;
+  F32x16 lanes = Set(0.0f);
+  for (int64_t i = 0; i < computed; i += kLanes) {
+    const F32x16 weight = Exp(Load(scores + i) - Set(joined));
+    lanes = lanes + weight;
+    Store(weights + i, weight);
+  }
+  const float factor = joined == largest ? 1.0f : ExpScalar(largest - joined);
+  largest = joined;
+  total = total * factor + Sum(lanes);
+  return factor;
+}
+
+inline void Scale(float* row, int64_t n, float factor) {
+  ForEachVector(n, [&](int64_t i, auto lanes) { StoreLanes(row + i, LoadLanes(row + i, lanes) * Set(factor), lanes); });
+}
+
+// The work of one thread on one run of queries and one key head.
+template <class T>
+class RunForward {
+ public:
+  RunForward(const AttentionArgs& args, int64_t b, int64_t g, const QueryRun& run, const AttentionSizes& sizes,
+             const Scratch<T>& scratch)
+      : args_(args), b_(b), g_(g), run_(run), sizes_(sizes), scratch_(scratch) {}
+
+  void Run() {
+    const int64_t rows = run_.count * sizes_.Group(), keys = run_.position + run_.count;
+    for (int64_t row = 0; row < rows; ++row) {
+      CopyPadded(At<T>(args_.q, row), sizes_.depth, scratch_.padded_depth, scratch_.q + row * scratch_.padded_depth);
+      scratch_.largest[row] = kMasked;
+      scratch_.total[row] = 0;
+    }
+    for (int64_t first = 0; first < keys; first += kKeyBlock) {
+      PackBlock(first, std::min(kKeyBlock, keys - first));
+      const int64_t first_query = std::max<int64_t>(0, first - run_.position);  // the first that sees the block
+      for (int64_t row = first_query * sizes_.Group(); row < rows; row += kTileRows) {
+        Tile(first, row, std::min<int64_t>(kTileRows, rows - row));
+      }
+    }
+    for (int64_t row = 0; row < rows; ++row) Finish(row);
+  }
+
+ private:
+  // Rows are ordered by query, then head: those of a tile see almost the same keys.
+  template <class E>
+  E* At(const Tensor& x, int64_t row) const {
+    const int64_t s = run_.begin + row / sizes_.Group(), h = g_ * sizes_.Group() + row % sizes_.Group();
+    return x.As<E>() + b_ * x.stride(0) + s * x.stride(1) + h * x.stride(2);
+  }
+  // Keys of the block from `first` on that a row sees: at most 96.
+  int64_t Visible(int64_t first, int64_t row) const {
+    return std::min(kKeyBlock, run_.position + row / sizes_.Group() + 1 - first);
+  }
+
+  void PackBlock(int64_t first, int64_t count) {
+    const int64_t key = run_.first_key + first;
+    PackRowPanels(sizes_.depth, count, KeyRows(args_, b_, g_, key, count, scratch_.keys), scratch_.key_panels);
+    PackColumnPanels(count, sizes_.width, ValueRows<T>(args_, b_, g_, key), scratch_.value_panels,
+                     PanelElements<T>(kKeyBlock));
+  }
+
+  void Tile(int64_t first, int64_t row, int64_t rows) {
+    const int64_t computed = Visible(first, row + rows - 1);
+    Multiply<T>({.rows = rows,
+                 .columns = computed,
+                 .steps = PanelSteps<T>(sizes_.depth),
+                 .a = scratch_.q + row * scratch_.padded_depth,
+                 .a_row_stride = PanelSteps<T>(sizes_.depth),
+                 .a_step_stride = 1,
+                 .panels = scratch_.key_panels,
+                 .pitch = PanelElements<T>(sizes_.depth)},
+                scratch_.scores, kKeyBlock, false);
+    for (int64_t i = 0; i < rows; ++i) {
+      const float factor =
+          RowWeights(scratch_.scores + i * kKeyBlock, Visible(first, row + i), computed, args_.scale,
+                     scratch_.largest[row + i], scratch_.total[row + i], scratch_.weights + i * kKeyBlock);
+      if (first > 0 && factor != 1) Scale(scratch_.sums + (row + i) * sizes_.width, sizes_.width, factor);
+    }
+    Multiply<T>({.rows = rows,
+                 .columns = sizes_.width,
+                 .steps = PanelSteps<T>(computed),
+                 .a = scratch_.weights,
+                 .a_row_stride = PanelSteps<T>(kKeyBlock),
+                 .a_step_stride = 1,
+                 .panels = scratch_.value_panels,
+                 .pitch = PanelElements<T>(kKeyBlock)},
+                scratch_.sums + row * sizes_.width, sizes_.width, first > 0);
+  }
+
+  void Finish(int64_t row) {
+    const float* sums = scratch_.sums + row * sizes_.width;
+    const F32x16 total = Set(scratch_.total[row]);
+    T* out = At<T>(args_.out, row);
+    // + 0: the sign of a zero sum depends on masked keys, that of the output must not.
+    ForEachVector(sizes_.width, [&](int64_t i, auto lanes) {
+      StoreLanes(out + i, LoadLanes(sums + i, lanes) / total + Set(0.0f), lanes);
+    });
+    *At<float>(args_.lse, row) = static_cast<float>(static_cast<double>(scratch_.largest[row]) +
+                                                    ExactLog(static_cast<double>(scratch_.total[row])));
+  }
+
+  const AttentionArgs& args_;
+  const int64_t b_, g_;
+  const QueryRun run_;
+  const AttentionSizes& sizes_;
+  const Scratch<T>& scratch_;
+};
+
+template <class T>
+void ZeroPadding(const AttentionArgs& args, int64_t b, int64_t g, const QueryRun& run, const AttentionSizes& sizes) {
+  for (int64_t s = run.begin; s < run.begin + run.count; ++s) {
+    for (int64_t h = g * sizes.Group(); h < (g + 1) * sizes.Group(); ++h) {
+      std::memset(args.out.As<T>() + b * args.out.stride(0) + s * args.out.stride(1) + h * args.out.stride(2), 0,
+                  sizes.width * sizeof(T));
+      args.lse.As<float>()[b * args.lse.stride(0) + s * args.lse.stride(1) + h * args.lse.stride(2)] = 0;
+    }
+  }
+}
+
+template <class T>
+void Forward(const AttentionArgs& args, ThreadPool& pool) {
+  const AttentionSizes sizes(args);
+  const int64_t per_item = ItemQueries(sizes), parts = (sizes.queries + per_item - 1) / per_item;
+  const int64_t bytes = Scratch<T>(sizes, nullptr).carver.used();
+  // Late queries read most keys: they go first, so that no thread is left with one at the end.
+  pool.ParallelFor(parts * sizes.batch * sizes.key_heads, 1, [&](int64_t begin, int64_t end, int thread) {
+    const Scratch<T> scratch(sizes, pool.Scratch(thread, bytes));
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t part = parts - 1 - item / (sizes.batch * sizes.key_heads);
+      const int64_t b = item / sizes.key_heads % sizes.batch, g = item % sizes.key_heads;
+      ForEachRun(args, b, part * per_item, std::min(sizes.queries, (part + 1) * per_item), [&](const QueryRun& run) {
+        if (run.position < 0) return ZeroPadding<T>(args, b, g, run, sizes);
+        RunForward<T>(args, b, g, run, sizes, scratch).Run();
+      });
+    }
+  });
+}
+
+}  // namespace
+
+void CpuKernels::Attention(const AttentionArgs& args) {
+  CheckAttention(args);
+  DispatchFloat(args.q.dtype, [&](auto zero) { Forward<decltype(zero)>(args, pool_); });
+}
+
+}  // namespace conclave::core::cpu::CONCLAVE_TARGET

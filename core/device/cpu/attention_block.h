@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the forward and the backward pass of attention share: runs of queries, blocks of keys, and the weights of one
+// query. Keys are walked in blocks of 96 counted from the document's first token. Inside a block a query's last keys
+// may be masked; they get weight 0 and add exact zeros at the end of each chain, so that the bits of a query depend on
+// nothing but its own document: not on the row it was packed in, on the other queries of a tile or on whether they are
+// there at all.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "core/device/cpu/carver.h"
+#include "core/device/cpu/gemm_tile.h"
+#include "core/device/cpu/lanes.h"
+#include "core/device/cpu/log_sum_exp.h"
+#include "core/device/cpu/pack.h"
+#include "core/device/kernels.h"
+
+namespace conclave::core::cpu::CONCLAVE_TARGET {
+
+inline constexpr int64_t kKeyBlock = 2 * kPanelColumns;
+
+// Shapes and dtypes that belong together.
+inline void CheckAttention(const AttentionArgs& args) {
+  const int64_t shared = args.k_shared ? args.k_shared.size(2) : 0;
+  for (const Tensor& x : {args.k, args.v, args.out}) CHECK(x.dtype == args.q.dtype && x.rank == 4);
+  CHECK(args.q.rank == 4 && args.lse.dtype == DType::kF32 && args.positions.dtype == DType::kI32);
+  CHECK(!args.k_shared || (args.k_shared.dtype == args.q.dtype && args.k_shared.size(1) == args.k.size(1)));
+  CHECK_EQ(args.q.size(3), args.k.size(3) + shared);
+  CHECK_EQ(args.q.size(2) % args.k.size(2), 0);
+  CHECK_EQ(args.k.size(2), args.v.size(2));
+  CHECK_EQ(args.k.size(1), args.v.size(1));
+  CHECK_EQ(args.out.size(3), args.v.size(3));
+}
+
+struct AttentionSizes {
+  int64_t batch, queries, heads, key_heads;
+  int64_t own_depth, shared_depth, depth, width;  // n, r, n + r, dv
+
+  explicit AttentionSizes(const AttentionArgs& args)
+      : batch(args.q.size(0)),
+        queries(args.q.size(1)),
+        heads(args.q.size(2)),
+        key_heads(args.k.size(2)),
+        own_depth(args.k.size(3)),
+        shared_depth(args.k_shared ? args.k_shared.size(2) : 0),
+        depth(own_depth + shared_depth),
+        width(args.v.size(3)) {}
+  int64_t Group() const { return heads / key_heads; }
+};
+
+// Consecutive tokens of one row and document. Token i has position + i and reads keys
+// [first_key, first_key + position + i].
+struct QueryRun {
+  int64_t begin, count;
+  int64_t position;  // -1: the tokens are padding
+  int64_t first_key;
+};
+
+// body(run) for the runs that make up tokens [begin, end) of row b.
+template <class Body>
+void ForEachRun(const AttentionArgs& args, int64_t b, int64_t begin, int64_t end, const Body& body) {
+  const int32_t* positions = args.positions.As<int32_t>() + b * args.positions.stride(0);
+  const int32_t* key_index = args.key_index ? args.key_index.As<int32_t>() + b * args.key_index.stride(0) : nullptr;
+  const auto own_key = [&](int64_t s) { return key_index ? key_index[s] : s; };
+  for (int64_t s = begin; s < end;) {
+    QueryRun run{.begin = s, .count = 1, .position = positions[s], .first_key = 0};
+    if (run.position < 0) {
+      run.position = -1;
+      while (s + run.count < end && positions[s + run.count] < 0) ++run.count;
+    } else {
+      run.first_key = own_key(s) - run.position;
+      while (s + run.count < end && positions[s + run.count] == run.position + run.count &&
+             own_key(s + run.count) == own_key(s) + run.count) {
+        ++run.count;
+      }
+      CHECK_GE(run.first_key, 0);
+      CHECK_LE(own_key(s) + run.count, args.k.size(1));
+    }
+    body(run);
+    s += run.count;
+  }
+}
+
+// Rows of a matrix in memory.
+template <class T>
+struct RowsView {
+  const T* data;
+  int64_t stride;  // elements
+};
+
+// Keys [first, first + count) of key head g: [count, n + r]; gathered to `buffer` if the rotary part stands elsewhere.
+template <class T>
+RowsView<T> KeyRows(const AttentionArgs& args, int64_t b, int64_t g, int64_t first, int64_t count, T* buffer) {
+  const T* own = args.k.As<T>() + b * args.k.stride(0) + first * args.k.stride(1) + g * args.k.stride(2);
+  if (!args.k_shared) return {own, args.k.stride(1)};
+  const T* shared = args.k_shared.As<T>() + b * args.k_shared.stride(0) + first * args.k_shared.stride(1);
+  const int64_t own_depth = args.k.size(3), shared_depth = args.k_shared.size(2), depth = own_depth + shared_depth;
+  for (int64_t i = 0; i < count; ++i) {
+    std::memcpy(buffer + i * depth, own + i * args.k.stride(1), own_depth * sizeof(T));
+    std::memcpy(buffer + i * depth + own_depth, shared + i * args.k_shared.stride(1), shared_depth * sizeof(T));
+  }
+  return {buffer, depth};
+}
+
+template <class T>
+RowsView<T> ValueRows(const AttentionArgs& args, int64_t b, int64_t g, int64_t first) {
+  return {args.v.As<T>() + b * args.v.stride(0) + first * args.v.stride(1) + g * args.v.stride(2), args.v.stride(1)};
+}
+
+// Panels over the rows of a block: B(k, n) = rows[n][k], n < count. For products that sum over the width of a head.
+template <class T>
+void PackRowPanels(int64_t depth, int64_t count, RowsView<T> rows, T* panels) {
+  for (int64_t panel = 0; panel < NumPanels(count); ++panel) {
+    PackPanelFromRows(depth, ColumnsOfPanel(count, panel), rows.data + panel * kPanelColumns * rows.stride, rows.stride,
+                      panels + panel * PanelElements<T>(depth));
+  }
+}
+
+// Panels over the columns: B(k, n) = rows[k][n], k < count. For products that sum over the tokens of a block. Panels
+// stand `pitch` elements apart.
+template <class T>
+void PackColumnPanels(int64_t count, int64_t width, RowsView<T> rows, T* panels, int64_t pitch) {
+  for (int64_t panel = 0; panel < NumPanels(width); ++panel) {
+    PackPanelFromColumns(count, ColumnsOfPanel(width, panel), rows.data + panel * kPanelColumns, rows.stride,
+                         panels + panel * pitch);
+  }
+}
+
+// c [rows][columns] (+)= a B for a row of panels that stand `pitch` elements apart; strides of a in steps.
+template <class T>
+struct PanelProduct {
+  int64_t rows, columns, steps;
+  const T* a;
+  int64_t a_row_stride, a_step_stride;
+  const T* panels;
+  int64_t pitch;
+};
+template <class T>
+void Multiply(const PanelProduct<T>& product, float* c, int64_t ldc, bool accumulate) {
+  for (int64_t panel = 0; panel < NumPanels(product.columns); ++panel) {
+    GemmTile(product.rows, ColumnsOfPanel(product.columns, panel), product.steps, product.a, product.a_row_stride,
+             product.a_step_stride, product.panels + panel * product.pitch, c + panel * kPanelColumns, ldc, accumulate);
+  }
+}
+
+// Copies a row and fills it with zeros up to `padded` elements: an odd width has a last pair, too.
+template <class T>
+void CopyPadded(const T* row, int64_t width, int64_t padded, T* out) {
+  std::memcpy(out, row, width * sizeof(T));
+  std::memset(out + width, 0, (padded - width) * sizeof(T));
+}
+
+// Rounds n sums to T.
+template <class T>
+void StoreRounded(const float* sums, int64_t n, T* out) {
+  ForEachVector(n, [&](int64_t i, auto lanes) { StoreLanes(out + i, LoadLanes(sums + i, lanes), lanes); });
+}
+
+// How many of the 16 lanes from `begin` stand before `end`.
+inline int LanesBefore(int64_t begin, int64_t end) {
+  return static_cast<int>(std::clamp<int64_t>(end - begin, 0, kLanes));
+}
+
+}  // namespace conclave::core::cpu::CONCLAVE_TARGET
