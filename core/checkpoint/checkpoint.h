@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpoints: step_N/ is a Hugging Face folder plus optimizer/*.safetensors and manifest.pb. Written under a temporary
-// name, every file checksummed and fsynced, the manifest last, then renamed: a folder without a valid manifest is never a
-// checkpoint. State tensors are boxes of global tensors, so any layout can read what another wrote. Knows no mesh.
+// name, every file checksummed and fsynced, the manifest last, then renamed: a folder without a valid manifest is never
+// a checkpoint. State tensors are boxes of global tensors, so any layout can read what another wrote. Knows no mesh.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ struct StateTensor {
   std::string name;            // global name, e.g. "model.norm.weight" or "optimizer.m.model.norm.weight"
   std::vector<int64_t> shape;  // of the global tensor
   Box box;
-  DType dtype = DType::kF32;   // f32, i64
+  DType dtype = DType::kF32;  // f32, i64
   void* data = nullptr;
 };
 
@@ -31,10 +31,10 @@ struct CheckpointMeta {
   int64_t step = 0;
   int64_t data_position = 0;  // rows drawn so far
   uint64_t seed = 0;
-  std::string config_yaml;    // resolved config of the run
-  std::string device;         // instruction set, e.g. "cpu avx512_bf16"
-  std::string precision;      // "f32", "bf16"
-  std::string sample_chain;   // hash chain over the row ids drawn so far
+  std::string config_yaml;   // resolved config of the run
+  std::string device;        // instruction set, e.g. "cpu avx512_bf16"
+  std::string precision;     // "f32", "bf16"
+  std::string sample_chain;  // hash chain over the row ids drawn so far
   std::string program_version;
   std::vector<std::string> history;  // one line per start or resume: "step 0: new, cpu avx512_bf16, 2 threads"
 };
@@ -42,15 +42,16 @@ struct CheckpointMeta {
 struct SaveRequest {
   std::string parent;  // run.dir/checkpoints
   CheckpointMeta meta;
-  std::vector<StateTensor> weights;    // whole tensors under their Hugging Face names, f32 in memory
-  DType weights_dtype = DType::kF32;   // f32 or bf16 on disk; tensors listed in keep_f32 stay f32
-  std::vector<std::string> keep_f32;   // e.g. *.e_score_correction_bias
-  std::vector<StateTensor> optimizer;  // masters, moments, EMA as boxes
-  std::map<std::string, std::string> files;  // config.json, tokenizer.json, ...: name -> text
+  std::vector<StateTensor> weights;           // whole tensors under their Hugging Face names, f32 in memory
+  DType weights_dtype = DType::kF32;          // f32 or bf16 on disk; tensors listed in keep_f32 stay f32
+  std::vector<std::string> keep_f32;          // e.g. *.e_score_correction_bias
+  std::vector<StateTensor> optimizer;         // masters, moments, EMA as boxes
+  std::map<std::string, std::string> files;   // config.json, tokenizer.json, ...: name -> text
   int64_t max_file_bytes = int64_t{4} << 30;  // weights are cut into shards of about this size
 };
 
-// Writes parent/step_N atomically and returns its path. A failure leaves no step_N and no temporary folder behind.
+// Writes parent/step_N atomically and returns its path. A failure leaves no new step_N and no temporary folder behind.
+// A step_N that is there already stays if it is sound and holds the same state, and is replaced otherwise.
 absl::StatusOr<std::string> SaveCheckpoint(const SaveRequest& request);
 
 // Re-reads every file of a checkpoint against the manifest's sizes and checksums.
@@ -61,7 +62,8 @@ absl::Status VerifyCheckpoint(const std::string& dir);
 absl::StatusOr<std::optional<std::string>> FindLatestCheckpoint(const std::string& parent,
                                                                 std::vector<std::string>* warnings);
 
-// Deletes all but the newest `keep` checkpoints (after the newest has been verified by the caller).
+// Deletes all but the newest `keep` checkpoints that verify. Reads those: a damaged newer one does not count, so the
+// last good one never goes. Damaged ones newer than the oldest kept stay, as evidence.
 absl::Status RemoveOldCheckpoints(const std::string& parent, int64_t keep);
 
 absl::StatusOr<CheckpointMeta> ReadCheckpointMeta(const std::string& dir);
@@ -70,12 +72,13 @@ absl::StatusOr<CheckpointMeta> ReadCheckpointMeta(const std::string& dir);
 // rectangle; another global shape or dtype is one that names both.
 absl::Status RestoreState(const std::string& dir, const std::vector<StateTensor>& tensors);
 
-// All state tensors of a checkpoint: name, shape, dtype, in ascending order of names.
+// All tensors of a checkpoint, state and weights: name, shape, stored dtype, whole box, in ascending order of names.
 absl::StatusOr<std::vector<StateTensor>> ListState(const std::string& dir);
 
-// One hash (32 hexadecimal digits) over sorted (name, dtype, shape, bytes) of all state tensors plus step, data position
-// and seed: independent of how files are cut and of layout, paths and times. For a folder without manifest: over its
-// weights alone.
+// One hash (32 hexadecimal digits) over step, data position, seed and the sorted (name, dtype, shape, bytes) of all
+// tensors in optimizer/, assembled: independent of how boxes and files are cut, of layout, paths and times. Weights
+// follow from the masters, in whatever type they are stored, and count only where there is no state: in a checkpoint
+// without optimizer/ and in a folder without manifest (there without step, data position and seed).
 absl::StatusOr<std::string> StateHash(const std::string& dir);
 
 }  // namespace conclave::core

@@ -13,13 +13,16 @@
 
 #include "absl/status/statusor.h"
 
+#include "core/checkpoint/file_io.h"
 #include "core/tensor/dtype.h"
 
 namespace conclave::core {
 
+inline constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{64} << 20;
+
 struct SafetensorsEntry {
   std::string name;
-  DType dtype = DType::kF32;  // F32, BF16, F8_E4M3, I32, I64, F64, U8; others are refused when read, by name
+  DType dtype = DType::kF32;  // F32, BF16, F8_E4M3, I32, I64, F64, U8; kU8 (bytes) for every other dtype_name
   std::string dtype_name;     // as in the file
   std::vector<int64_t> shape;
   int64_t begin = 0, end = 0;  // bytes, relative to the data section
@@ -34,7 +37,7 @@ class SafetensorsFile {
                                                                    std::map<std::string, std::string>* metadata);
 
   const std::string& path() const;
-  const std::vector<SafetensorsEntry>& entries() const;  // by ascending offset
+  const std::vector<SafetensorsEntry>& entries() const;       // by ascending offset
   const SafetensorsEntry* Find(std::string_view name) const;  // nullptr if absent
   const std::map<std::string, std::string>& metadata() const;
 
@@ -58,14 +61,8 @@ struct SafetensorsWriteEntry {
   DType stored = DType::kF32;
 };
 
-struct WrittenFile {
-  std::string name;      // file name without folder
-  int64_t bytes = 0;
-  std::string checksum;  // XXH3-128 of the whole file, 32 hexadecimal digits
-};
-
-// Writes and fsyncs a file; header padded to a multiple of 8, tensors ordered by name. On an error (full disk, ...) the
-// partial file is removed and the status says which path and why.
+// Writes and fsyncs a file; header padded to a multiple of 8, tensors ordered by name, metadata format = pt added. On
+// an error (full disk, ...) the partial file is removed and the status says which path and why.
 absl::StatusOr<WrittenFile> WriteSafetensors(const std::string& path, std::span<const SafetensorsWriteEntry> tensors,
                                              const std::map<std::string, std::string>& metadata);
 

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/checkpoint/state_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
+#include "core/base/check.h"
+#include "core/base/status_macros.h"
+#include "core/checkpoint/json_sax.h"
+#include "core/checkpoint/number_formats.h"
+
+namespace conclave::core {
+namespace {
+
+// Index of the element at `position` (global) within `whole`, row-major.
+int64_t IndexWithin(const Box& whole, const std::array<int64_t, 4>& position) {
+  int64_t index = 0;
+  for (int dim = 0; dim < whole.rank; ++dim) index = index * whole.sizes[dim] + position[dim] - whole.offsets[dim];
+  return index;
+}
+
+// Appends `box` without `hole` (a part of it) as disjoint boxes: at most two slabs per dim.
+void AppendDifference(Box box, const Box& hole, std::vector<Box>& out) {
+  for (int dim = 0; dim < box.rank; ++dim) {
+    const int64_t begin = box.offsets[dim], end = begin + box.sizes[dim];
+    const int64_t hole_begin = hole.offsets[dim], hole_end = hole_begin + hole.sizes[dim];
+    Box slab = box;
+    slab.sizes[dim] = hole_begin - begin;
+    if (slab.sizes[dim] > 0) out.push_back(slab);
+    slab.offsets[dim] = hole_end;
+    slab.sizes[dim] = end - hole_end;
+    if (slab.sizes[dim] > 0) out.push_back(slab);
+    box.offsets[dim] = hole_begin;
+    box.sizes[dim] = hole.sizes[dim];
+  }
+}
+
+std::string TypeText(DType dtype, const std::vector<int64_t>& shape) {
+  return absl::StrFormat("%s [%s]", StoredTypeName(dtype), absl::StrJoin(shape, ", "));
+}
+
+}  // namespace
+
+absl::StatusOr<StateReader> StateReader::Open(const std::string& dir) {
+  ASSIGN_OR_RETURN(Manifest manifest, ReadManifest(dir));
+  RETURN_IF_ERROR(CheckFileSizes(dir, manifest));
+  StateReader reader;
+  reader.dir_ = dir;
+  reader.manifest_ = std::make_unique<Manifest>(std::move(manifest));
+  for (const StoredBox& box : reader.manifest_->state) {
+    reader.state_names_.insert(box.name);
+    reader.boxes_[box.name].push_back(&box);
+  }
+  for (const StoredBox& box : reader.manifest_->weights) {
+    StoredBoxes& known = reader.boxes_[box.name];
+    if (known.empty()) known.push_back(&box);
+  }
+  return reader;
+}
+
+std::vector<StateTensor> StateReader::Tensors() const {
+  std::vector<StateTensor> tensors;
+  for (const auto& [name, boxes] : boxes_) {
+    const StoredBox& first = *boxes.front();
+    tensors.push_back({.name = first.name, .shape = first.shape, .box = WholeBox(first.shape), .dtype = first.dtype});
+  }
+  return tensors;
+}
+
+absl::StatusOr<const SafetensorsFile*> StateReader::File(const std::string& name) {
+  if (const auto open = files_.find(name); open != files_.end()) return &open->second;
+  ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(absl::StrCat(dir_, "/", name)));
+  return &files_.emplace(name, std::move(file)).first->second;
+}
+
+absl::Status StateReader::CopyPart(const StoredBox& stored, const Box& part, const StateTensor& tensor) {
+  ASSIGN_OR_RETURN(const SafetensorsFile* file, File(stored.file));
+  const SafetensorsEntry* entry = file->Find(stored.key);
+  const Box& source = stored.box;
+  const std::vector<int64_t> sizes(source.sizes.begin(), source.sizes.begin() + source.rank);
+  if (entry == nullptr || entry->dtype_name != StoredTypeName(stored.dtype) || entry->shape != sizes) {
+    return absl::DataLossError(
+        absl::StrFormat("%s: tensor %s is not what the manifest says", file->path(), Quoted(stored.key)));
+  }
+  // A run is contiguous in the file and in memory: it grows over the dims that the part fills in both boxes.
+  int outer = part.rank;
+  int64_t run = 1;
+  bool whole = true;
+  while (outer > 0 && whole) {
+    --outer;
+    run *= part.sizes[outer];
+    whole = part.sizes[outer] == source.sizes[outer] && part.sizes[outer] == tensor.box.sizes[outer];
+  }
+  const int64_t width = SizeOf(tensor.dtype), runs = part.Elements() / run;
+  std::array<int64_t, 4> position = part.offsets;
+  for (int64_t i = 0; i < runs; ++i) {
+    char* to = static_cast<char*>(tensor.data) + IndexWithin(tensor.box, position) * width;
+    RETURN_IF_ERROR(file->ReadBytes(*entry, IndexWithin(source, position) * width, run * width, to));
+    for (int dim = outer; dim-- > 0;) {
+      if (++position[dim] < part.offsets[dim] + part.sizes[dim]) break;
+      position[dim] = part.offsets[dim];
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StateReader::Read(const StateTensor& tensor) {
+  const auto found = boxes_.find(tensor.name);
+  if (found == boxes_.end()) {
+    return absl::NotFoundError(absl::StrFormat("checkpoint %s has no tensor %s", dir_, Quoted(tensor.name)));
+  }
+  const StoredBox& first = *found->second.front();
+  if (first.shape != tensor.shape || first.dtype != tensor.dtype) {
+    return absl::InvalidArgumentError(absl::StrFormat("checkpoint %s: tensor %s is stored as %s, this run needs %s",
+                                                      dir_, Quoted(tensor.name), TypeText(first.dtype, first.shape),
+                                                      TypeText(tensor.dtype, tensor.shape)));
+  }
+  CHECK_EQ(tensor.box.rank, tensor.shape.size());
+  std::vector<Box> missing;
+  if (tensor.box.Elements() > 0) missing.push_back(tensor.box);
+  for (const StoredBox* stored : found->second) {
+    std::vector<Box> still_missing;
+    for (const Box& box : missing) {
+      const std::optional<Box> part = Intersect(box, stored->box);
+      if (!part) {
+        still_missing.push_back(box);
+        continue;
+      }
+      RETURN_IF_ERROR(CopyPart(*stored, *part, tensor));
+      AppendDifference(box, *part, still_missing);
+    }
+    missing = std::move(still_missing);
+  }
+  if (missing.empty()) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrFormat("checkpoint %s: tensor %s lacks %s of its %s", dir_, Quoted(tensor.name),
+                                             BoxText(missing.front()), TypeText(first.dtype, tensor.shape)));
+}
+
+}  // namespace conclave::core
