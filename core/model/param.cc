@@ -65,8 +65,15 @@ Param* ParamSet::Declare(ParamSpec spec) {
   for (const ParamPart& part : spec.parts) covered += part.Elements();
   CHECK_EQ(covered, spec.Elements());
   params_.push_back(std::make_unique<Param>());
-  params_.back()->spec = std::move(spec);
-  return params_.back().get();
+  Param* param = params_.back().get();
+  param->spec = std::move(spec);
+  if (Packed(param->spec)) {
+    const std::vector<int64_t>& shape = param->spec.shape;
+    const int64_t matrices = shape.size() == 3 ? shape[0] : 1, n = shape[shape.size() - 2], k = shape.back();
+    param->forward = {.panels = {}, .dtype = param->spec.product_dtype, .matrices = matrices, .out = n, .in = k};
+    param->backward = {.panels = {}, .dtype = param->spec.product_dtype, .matrices = matrices, .out = k, .in = n};
+  }
+  return param;
 }
 
 Param* ParamSet::FindByHfName(std::string_view hf_name, const ParamPart** part) const {
@@ -113,14 +120,11 @@ absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_
         param->value = rounds ? cutter.Take(DType::kF32, spec.shape) : param->master;
       }
       if (!Packed(spec)) continue;
-      const int64_t matrices = spec.shape.size() == 3 ? spec.shape[0] : 1;
-      const int64_t n = spec.shape[spec.shape.size() - 2], k = spec.shape.back();
-      auto panels = [&](int64_t out, int64_t in) {
-        const int64_t bytes = kernels.PackedBytes(spec.product_dtype, matrices, out, in);
-        return PackedWeight{cutter.Take(DType::kU8, {bytes}), spec.product_dtype, matrices, out, in};
-      };
-      param->forward = panels(n, k);
-      if (purpose == Purpose::kTraining) param->backward = panels(k, n);
+      for (PackedWeight* packed : {&param->forward, purpose == Purpose::kTraining ? &param->backward : nullptr}) {
+        if (!packed) continue;
+        const int64_t bytes = kernels.PackedBytes(packed->dtype, packed->matrices, packed->out, packed->in);
+        packed->panels = cutter.Take(DType::kU8, {bytes});
+      }
     }
     rounded_ = cutter.Take(DType::kBf16, {longest});
     flag_ = cutter.Take(DType::kI32, {1});

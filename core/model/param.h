@@ -52,7 +52,7 @@ struct Param {
   Tensor sum;      // i64, the gradient
   Tensor m, v;     // f32 moments
   Tensor ema;      // f32, optional
-  PackedWeight forward, backward;
+  PackedWeight forward, backward;  // shapes from the start, panels once allocated
 };
 
 // All parameters of a model, in order of declaration, and their memory: one block per purpose.
