@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/model_loading.h"
+
+#include "absl/strings/str_format.h"
+#include "nlohmann/json.hpp"
+
+#include "core/base/status_macros.h"
+#include "core/checkpoint/checkpoint_folder.h"
+#include "core/checkpoint/file_io.h"
+#include "core/checkpoint/model_folder.h"
+#include "core/config/hf_config.h"
+#include "optim/weights.h"
+
+namespace conclave::launch {
+namespace {
+
+constexpr int64_t kMaxConfigBytes = 16 << 20;
+
+}  // namespace
+
+absl::StatusOr<std::string> FindModelFolder(const std::string& dir) {
+  if (core::FileExists(dir + "/config.json")) return dir;
+  if (!core::FileExists(dir)) return absl::NotFoundError(absl::StrFormat("%s: there is no such folder", dir));
+  ASSIGN_OR_RETURN(const auto steps, core::ListSteps(dir + "/checkpoints"));
+  if (!steps.empty()) return steps.front().second;
+  return absl::NotFoundError(
+      absl::StrFormat("%s is neither a model folder (no config.json) nor a run folder with a checkpoint", dir));
+}
+
+bool IsCheckpoint(const std::string& dir) { return core::FileExists(dir + "/manifest.pb"); }
+
+absl::StatusOr<FolderConfig> ReadFolderConfig(const std::string& dir) {
+  const std::string path = dir + "/config.json";
+  ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(path, kMaxConfigBytes));
+  FolderConfig config;
+  ASSIGN_OR_RETURN(config.model, core::ParseHfConfig(text, path));
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  for (const char* key : {"torch_dtype", "dtype"}) {
+    const auto found = json.find(key);
+    config.stored_bf16 |= found != json.end() && found->is_string() && found->get<std::string>() == "bfloat16";
+  }
+  return config;
+}
+
+absl::StatusOr<core::Precision> ChoosePrecision(const std::string& text, const FolderConfig& config) {
+  const bool bf16 = text.empty() ? config.stored_bf16 && core::ValidateForBf16(config.model).ok() : text == "bf16";
+  if (!bf16) return core::Precision::kF32;
+  RETURN_IF_ERROR(core::ValidateForBf16(config.model));
+  return core::Precision::kBf16;
+}
+
+absl::StatusOr<LoadedModel> LoadForInference(const std::string& dir, const FolderConfig& config,
+                                             core::Precision precision, int threads, int64_t max_positions) {
+  LoadedModel loaded;
+  ASSIGN_OR_RETURN(loaded.device, core::CreateDevice({.num_threads = threads}));
+  ASSIGN_OR_RETURN(const core::ModelFolder folder, core::ModelFolder::Open(dir));
+  core::ModelConfig model_config = config.model;
+  model_config.num_nextn_predict_layers = 0;
+  ASSIGN_OR_RETURN(loaded.model, core::Model::Create(model_config, *loaded.device,
+                                                     {.precision = precision, .max_positions = max_positions}));
+  RETURN_IF_ERROR(optim::LoadWeights(folder, optim::MissingMtp::kRefuse, *loaded.model));
+  return loaded;
+}
+
+}  // namespace conclave::launch

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a path that a user types to a model that is ready: what generate, eval and verify begin with.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "core/config/model_config.h"
+#include "core/device/device.h"
+#include "core/model/model.h"
+
+namespace conclave::launch {
+
+// `dir` itself if it is a model folder; for a run folder its newest checkpoint.
+absl::StatusOr<std::string> FindModelFolder(const std::string& dir);
+
+// Whether a model folder is a checkpoint of ours.
+bool IsCheckpoint(const std::string& dir);
+
+// config.json of a model folder. `stored_bf16`: what its torch_dtype says.
+struct FolderConfig {
+  core::ModelConfig model;
+  bool stored_bf16 = false;
+};
+absl::StatusOr<FolderConfig> ReadFolderConfig(const std::string& dir);
+
+// "f32", "bf16", or "" for what the folder is stored in.
+absl::StatusOr<core::Precision> ChoosePrecision(const std::string& text, const FolderConfig& config);
+
+struct LoadedModel {
+  std::unique_ptr<core::Device> device;
+  std::unique_ptr<core::Model> model;  // freed before the device
+};
+
+// Weights for inference, without multi-token prediction.
+absl::StatusOr<LoadedModel> LoadForInference(const std::string& dir, const FolderConfig& config,
+                                             core::Precision precision, int threads, int64_t max_positions);
+
+}  // namespace conclave::launch

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// run.dir: config.yaml (resolved), metrics.jsonl, tb/, checkpoints/. One process at a time works in it, held by a lock
+// on .lock that the system drops when the process ends, however it ends.
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "core/checkpoint/file_io.h"
+#include "core/config/config.h"
+
+namespace conclave::launch {
+
+class RunFolder {
+ public:
+  // Makes the folder if needed and locks it; the error names the process that holds it.
+  static absl::StatusOr<RunFolder> Open(const std::string& dir);
+
+  const std::string& dir() const { return dir_; }
+  std::string ConfigPath() const { return dir_ + "/config.yaml"; }
+  std::string MetricsPath() const { return dir_ + "/metrics.jsonl"; }
+  std::string EventsPath() const { return dir_ + "/tb"; }
+  std::string CheckpointsPath() const { return dir_ + "/checkpoints"; }
+
+  // Replaces config.yaml at one instant.
+  absl::Status StoreConfig(const core::Config& config) const;
+
+ private:
+  RunFolder(std::string dir, core::FileDescriptor lock) : dir_(std::move(dir)), lock_(std::move(lock)) {}
+
+  std::string dir_;
+  core::FileDescriptor lock_;
+};
+
+// Whether `now` may continue the run of `before`: an error lists the keys that differ. Keys that only say how long a
+// run takes, what it reports and how it is cut into micro-batches may differ.
+absl::Status CheckContinues(const core::Config& before, const core::Config& now);
+
+}  // namespace conclave::launch

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/run_parts.h"
+
+#include "absl/strings/str_format.h"
+
+#include "core/base/log.h"
+#include "core/base/status_macros.h"
+#include "core/checkpoint/model_folder.h"
+#include "launch/model_loading.h"
+#include "optim/weights.h"
+
+namespace conclave::launch {
+namespace {
+
+absl::Status CheckFolderModel(const core::Config& config, const core::ModelConfig& model) {
+  if (config.ComputePrecision() == core::Precision::kBf16) RETURN_IF_ERROR(core::ValidateForBf16(model));
+  if (config.data.sequence_length <= model.max_position_embeddings) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("data.sequence_length: %d is more than the %d positions of the model in %s",
+                      config.data.sequence_length, model.max_position_embeddings, config.model.from));
+}
+
+void FillIds(int32_t bos, int32_t eos, core::ModelConfig& model) {
+  if (model.bos_token_id < 0) model.bos_token_id = bos;
+  if (model.eos_token_id < 0) model.eos_token_id = eos;
+}
+
+}  // namespace
+
+absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) {
+  ASSIGN_OR_RETURN(parts.tokenizer, data::LoadTokenizer(config.data.tokenizer));
+  const data::Tokenizer& tokenizer = *parts.tokenizer;
+  if (!config.model.from.empty()) {
+    ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(config.model.from));
+    ASSIGN_OR_RETURN(FolderConfig folder, ReadFolderConfig(dir));
+    parts.model_config = std::move(folder.model);
+    // Documents begin and end with the ids of this run's tokenizer.
+    parts.model_config.bos_token_id = parts.model_config.eos_token_id = -1;
+    FillIds(tokenizer.bos_id(), tokenizer.eos_id(), parts.model_config);
+    return CheckFolderModel(config, parts.model_config);
+  }
+  if (config.model.vocab_size == 0) config.model.vocab_size = tokenizer.vocab_size();
+  FillIds(tokenizer.bos_id(), tokenizer.eos_id(), config.model);
+  parts.model_config = config.model;
+  return absl::OkStatus();
+}
+
+absl::Status CreateParts(const core::Config& config, int threads, RunParts& parts) {
+  ASSIGN_OR_RETURN(parts.device, core::CreateDevice({.num_threads = threads}));
+  ASSIGN_OR_RETURN(parts.loader, data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
+                                                      static_cast<uint64_t>(config.train.seed)));
+  const core::Model::Options options{.precision = config.ComputePrecision(),
+                                     .purpose = core::ParamSet::Purpose::kTraining,
+                                     .with_ema = config.optim.ema > 0,
+                                     .max_positions = config.data.sequence_length};
+  ASSIGN_OR_RETURN(parts.model, core::Model::Create(parts.model_config, *parts.device, options));
+  ASSIGN_OR_RETURN(parts.trainer, optim::Trainer::Create(*parts.model, config));
+  return absl::OkStatus();
+}
+
+absl::Status InitializeWeights(const core::Config& config, RunParts& parts) {
+  const double std = config.train.init_std > 0 ? config.train.init_std : parts.model_config.initializer_range;
+  parts.model->params().Initialize(static_cast<uint64_t>(config.train.seed), std);
+  if (config.model.from.empty()) {
+    parts.model->Refresh();
+  } else {
+    ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(config.model.from));
+    ASSIGN_OR_RETURN(const core::ModelFolder folder, core::ModelFolder::Open(dir));
+    RETURN_IF_ERROR(optim::LoadWeights(folder, optim::MissingMtp::kKeepInitial, *parts.model));
+  }
+  parts.trainer->StartEma();
+  return absl::OkStatus();
+}
+
+}  // namespace conclave::launch

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a training run is made of, from a config: tokenizer, rows of text, device, model, trainer.
+#pragma once
+
+#include <memory>
+
+#include "absl/status/status.h"
+
+#include "core/config/config.h"
+#include "core/device/device.h"
+#include "core/model/model.h"
+#include "data/loader.h"
+#include "data/tokenizer.h"
+#include "optim/trainer.h"
+
+namespace conclave::launch {
+
+struct RunParts {  // freed from the last to the first
+  std::unique_ptr<data::Tokenizer> tokenizer;
+  core::ModelConfig model_config;  // complete, also with model.from
+  std::unique_ptr<data::Loader> loader;
+  std::unique_ptr<core::Device> device;
+  std::unique_ptr<core::Model> model;
+  std::unique_ptr<optim::Trainer> trainer;
+};
+
+// Fills in what the tokenizer or the folder of model.from decides. In `config` it completes the model unless a folder
+// gives it.
+absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts);
+
+// Everything else; weights are zero.
+absl::Status CreateParts(const core::Config& config, int threads, RunParts& parts);
+
+// Weights of step 0: drawn from the seed, or those of model.from.
+absl::Status InitializeWeights(const core::Config& config, RunParts& parts);
+
+}  // namespace conclave::launch

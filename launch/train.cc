@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/train.h"
+
+#include <optional>
+
+#include "absl/strings/str_format.h"
+
+#include "core/base/log.h"
+#include "core/base/status_macros.h"
+#include "core/config/yaml.h"
+#include "launch/banner.h"
+#include "launch/run_checkpoints.h"
+#include "launch/run_folder.h"
+#include "launch/run_parts.h"
+#include "launch/signals.h"
+#include "launch/train_loop.h"
+
+namespace conclave::launch {
+namespace {
+
+void SayFinished(const core::Config& config, const Resume& resume) {
+  PrintLine(absl::StrFormat("already done: %s holds step %d of %d; raise train.steps to go on", resume.path,
+                            resume.meta.step, config.train.steps));
+}
+
+absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, const TrainOptions& options) {
+  ASSIGN_OR_RETURN(const std::optional<Resume> resume, FindResume(folder));
+  RunParts parts;
+  RETURN_IF_ERROR(LoadTokenizerAndModelConfig(config, parts));
+  if (resume) {
+    RETURN_IF_ERROR(CheckResume(*resume, config));
+    if (resume->meta.step >= config.train.steps) {
+      SayFinished(config, *resume);
+      return ExitCode::kDone;
+    }
+  }
+  RETURN_IF_ERROR(CreateParts(config, options.threads, parts));
+  RunState state;
+  if (resume) {
+    ASSIGN_OR_RETURN(state, RestoreRun(*resume, config, parts));
+  } else {
+    RETURN_IF_ERROR(InitializeWeights(config, parts));
+  }
+  state.history.push_back(HistoryLine(config, state.step, parts.device->Description()));
+  RETURN_IF_ERROR(folder.StoreConfig(config));
+  PrintBanner(folder, config, parts, resume ? resume->path : "");
+
+  const CheckpointWriter writer(folder, config, options.version, parts);
+  TrainLoop loop(folder, config, parts, writer, state);
+  RETURN_IF_ERROR(loop.Open());
+  return loop.Run();
+}
+
+}  // namespace
+
+absl::StatusOr<ExitCode> Train(const TrainOptions& options) {
+  const StopSignals signals;
+  auto config = core::LoadConfig(options.config, options.overrides);
+  if (!config.ok()) {
+    core::LogError(std::string(config.status().message()));
+    return ExitCode::kUsage;
+  }
+  ASSIGN_OR_RETURN(const RunFolder folder, RunFolder::Open(config->run.dir));
+  return TrainIn(folder, std::move(config).value(), options);
+}
+
+}  // namespace conclave::launch

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// `conclave train`: from a config file to a trained model folder. The same command again goes on where the last one
+// stopped.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "launch/exit_code.h"
+
+namespace conclave::launch {
+
+struct TrainOptions {
+  std::string config;                  // path of the YAML file
+  std::vector<std::string> overrides;  // "a.b=c"
+  int threads = 0;
+  std::string version;  // of the program, for manifests
+};
+
+absl::StatusOr<ExitCode> Train(const TrainOptions& options);
+
+}  // namespace conclave::launch

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands as a user meets them: exit codes, messages, and what a bad input leads to.
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+#include "tests/launch/tiny_run.h"
+
+namespace conclave::launch {
+namespace {
+
+constexpr char kFixtures[] = CONCLAVE_SOURCE_DIR "/../shared/fixtures/";
+
+bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST(Command, WithoutOrWithUnknownArgumentsIsWrongUsage) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(RunConclave(folder, {}).code, 2);
+  EXPECT_EQ(RunConclave(folder, {"trian"}).code, 2);
+  EXPECT_EQ(RunConclave(folder, {"generate"}).code, 2);
+  EXPECT_EQ(RunConclave(folder, {"train", "a.yaml", "--frobnicate"}).code, 2);
+  EXPECT_EQ(RunConclave(folder, {"verify", "a", "--reference", "b", "--precision", "fp4"}).code, 2);
+}
+
+TEST(Command, VersionAndHelpSucceed) {
+  const TemporaryFolder folder;
+  const Outcome version = RunConclave(folder, {"--version"});
+  EXPECT_EQ(version.code, 0);
+  EXPECT_TRUE(version.out.starts_with("conclave ")) << version.out;
+  for (const char* command : {"train", "generate", "eval", "verify", "inspect"}) {
+    const Outcome help = RunConclave(folder, {command, "--help"});
+    EXPECT_EQ(help.code, 0) << command;
+    EXPECT_TRUE(Contains(help.out, "--help")) << help.out;
+  }
+  EXPECT_TRUE(Contains(RunConclave(folder, {"help", "optim.lr"}).out, "learning rate"));
+}
+
+TEST(Command, FoldersThatAreNoModelsFailWithTheirName) {
+  const TemporaryFolder folder;
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"inspect", folder / "absent"},
+                                             {"generate", folder / "absent", "--prompt", "a"},
+                                             {"eval", folder / "", "x.txt"}}) {
+    const Outcome outcome = RunConclave(folder, arguments);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_TRUE(Contains(outcome.err, arguments[1])) << outcome.err;
+  }
+}
+
+TEST(TrainCommand, UnknownKeyIsWrongUsageAndNamesTheNearest) {
+  const TinyRun run;
+  const Outcome outcome = run.Train({"optim.larning_rate=1"});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_FALSE(std::filesystem::exists(run.Dir()));
+  const Outcome near = run.Train({"train.step=1"});
+  EXPECT_EQ(near.code, 2);
+  EXPECT_TRUE(Contains(near.err, "steps")) << near.err;
+}
+
+TEST(TrainCommand, MissingDataFailsWithItsPath) {
+  const TinyRun run;
+  const Outcome outcome = run.Train({"data.train.0.path=/nowhere/at all.txt"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_TRUE(Contains(outcome.err, "/nowhere/at all.txt")) << outcome.err;
+}
+
+TEST(TrainCommand, ChangedConfigIsRefusedByKeyAndNothingIsLost) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"train.steps=6"}).code, 0);
+  const std::string hash = run.Hash(), metrics = ReadFile(run.Metrics());
+  const Outcome outcome = run.Train({"train.steps=9", "optim.lr=0.5"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_TRUE(Contains(outcome.err, "optim.lr: 0.003 -> 0.5")) << outcome.err;
+  EXPECT_FALSE(Contains(outcome.err, "train.steps:")) << outcome.err;
+  EXPECT_EQ(run.Hash(), hash);
+  EXPECT_EQ(ReadFile(run.Metrics()), metrics);
+  EXPECT_EQ(run.Train({"train.steps=9", "train.keep=1", "train.validate_every=0"}).code, 0);
+}
+
+TEST(TrainCommand, MicroBatchesMayNotChangeUnderARamp) {
+  const TinyRun run;
+  const std::vector<std::string> ramp = {"batch.ramp.start=2", "batch.ramp.steps=5"};
+  ASSERT_EQ(run.Train({ramp[0], ramp[1], "train.steps=6"}).code, 0);
+  const Outcome outcome = run.Train({ramp[0], ramp[1], "batch.micro_sequences=1"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_TRUE(Contains(outcome.err, "batch.micro_sequences")) << outcome.err;
+}
+
+TEST(TrainCommand, SecondProcessInAFolderIsRefusedByNumber) {
+  const TinyRun run;
+  Program first(run.folder(), run.TrainArguments({"train.steps=1000000"}));
+  ASSERT_TRUE(WaitFor([&] { return !ReadFile(run.Metrics()).empty(); }));
+  const TemporaryFolder other;
+  const Outcome second = RunConclave(other, run.TrainArguments({"train.steps=1000000"}));
+  EXPECT_EQ(second.code, 1);
+  EXPECT_TRUE(Contains(second.err, "in use by process " + std::to_string(first.pid()))) << second.err;
+  first.Signal(SIGKILL);
+  first.Wait();
+  EXPECT_EQ(run.Train({"train.steps=30"}).code, 0);  // the lock went with its holder
+}
+
+TEST(TrainCommand, MetricsHaveTheFieldsThatScriptsRelyOn) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"train.steps=5"}).code, 0);
+  std::istringstream lines(ReadFile(run.Metrics()));
+  std::string line;
+  for (int step = 1; step <= 5; ++step) {
+    ASSERT_TRUE(std::getline(lines, line));
+    const nlohmann::json object = nlohmann::json::parse(line);
+    EXPECT_EQ(object.at("step"), step);
+    EXPECT_EQ(object.at("tokens"), 64);
+    for (const char* key : {"loss", "mtp_loss", "grad_norm", "lr", "seconds", "tokens_per_second",
+                            "model_flops_per_second", "balance_loss", "load_imbalance"}) {
+      EXPECT_TRUE(object.at(key).is_number()) << key;
+    }
+    EXPECT_EQ(object.contains("validation_loss"), step == 5);
+    EXPECT_EQ(object.contains("bits_per_byte"), step == 5);
+  }
+  EXPECT_TRUE(Contains(ReadFile(run.Dir() + "/config.yaml"), "vocab_size: 265"));
+}
+
+TEST(TrainCommand, VoidStepsAreReportedAndChangeNothing) {
+  const TinyRun run;
+  // Logits of several hundred and a large weight on their squares: gradients leave the range of the sums.
+  const Outcome outcome = run.Train(
+      {"train.steps=4", "train.checkpoint_every=2", "train.init_std=10", "optim.z_loss=1000", "optim.clip=0"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_TRUE(Contains(outcome.err, "step 4: the loss or a gradient is not finite")) << outcome.err;
+  EXPECT_TRUE(Contains(ReadFile(run.Metrics()), "\"grad_norm\": null"));
+  const std::string checkpoints = run.Dir() + "/checkpoints/";
+  EXPECT_EQ(ReadFile(checkpoints + "step_2/model.safetensors"), ReadFile(checkpoints + "step_4/model.safetensors"));
+}
+
+TEST(TrainCommand, FullDiskDoesNotStopTraining) {
+  const TinyRun run;
+  const std::string disk = run.folder() / "disk";
+  std::filesystem::create_directory(disk);
+  if (::geteuid() != 0 || ::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=256k") != 0) {
+    GTEST_SKIP() << "mounting a small disk needs root";
+  }
+  const Outcome outcome = run.Train({"run.dir=" + disk + "/run", "train.steps=9"});
+  const std::string metrics = ReadFile(disk + "/run/metrics.jsonl");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_TRUE(Contains(outcome.err, "step 4 was not saved")) << outcome.err;
+  EXPECT_TRUE(Contains(outcome.err, "training goes on")) << outcome.err;
+  EXPECT_TRUE(Contains(outcome.err, "the last step could not be saved")) << outcome.err;
+  EXPECT_EQ(std::count(metrics.begin(), metrics.end(), '\n'), 9);
+  EXPECT_TRUE(std::filesystem::is_empty(disk + "/run/checkpoints"));
+  ::umount(disk.c_str());
+}
+
+TEST(TrainCommand, StartsFromAFolderAndTrainsInBf16) {
+  const TinyRun first;
+  ASSERT_EQ(first.Train({"train.steps=4"}).code, 0);
+  const TemporaryFolder folder;
+  WriteFile(folder / "config.yaml",
+            "model: {from: \"" + first.Dir() + "/checkpoints/step_4\"}\ndata: {train: [{path: \"" +
+                (first.folder() / "text.txt") + "\"}], sequence_length: 16}\nbatch: {sequences: 2}\nprecision: bf16\n" +
+                "train: {steps: 3}\nrun: {dir: \"" + (folder / "run") + "\"}\n");
+  const Outcome outcome = RunConclave(folder, {"train", folder / "config.yaml"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Outcome inspect = RunConclave(folder, {"inspect", folder / "run"});
+  EXPECT_TRUE(Contains(inspect.out, "BF16")) << inspect.out;
+  EXPECT_TRUE(Contains(inspect.out, "new, from")) << inspect.out;
+  EXPECT_EQ(RunConclave(folder, {"train", folder / "config.yaml"}).code, 0);
+}
+
+TEST(GenerateCommand, SameSeedSameTextAndGreedyNeedsNone) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"train.steps=12"}).code, 0);
+  auto generate = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"generate", run.Dir(), "--prompt", "line ", "--max-tokens", "20"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = RunConclave(run.folder(), arguments);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.out;
+  };
+  EXPECT_EQ(generate({"--seed", "3", "--threads", "1"}), generate({"--seed", "3", "--threads", "2"}));
+  EXPECT_NE(generate({"--seed", "3"}), generate({"--seed", "4"}));
+  EXPECT_NE(generate({"--seed", "3"}), generate({"--seed", "3", "--sample", "1"}));
+  EXPECT_EQ(generate({"--temperature", "0", "--seed", "1"}), generate({"--temperature", "0", "--seed", "2"}));
+  EXPECT_EQ(generate({"--temperature", "0"}), generate({"--top-k", "1"}));
+  generate({"--chat", "--top-p", "0.9", "--min-p", "0.05"});
+}
+
+TEST(GenerateCommand, BadPromptsAndFiltersAreErrors) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"train.steps=1"}).code, 0);
+  for (const std::vector<std::string>& more :
+       std::vector<std::vector<std::string>>{{"--prompt-ids", "1,x"},
+                                             {"--prompt-ids", "9999"},
+                                             {"--prompt-ids", ""},
+                                             {"--prompt", std::string(100, 'a')},
+                                             {"--prompt", "a", "--top-p", "0"},
+                                             {"--prompt", "a", "--temperature", "-1"}}) {
+    std::vector<std::string> arguments = {"generate", run.Dir()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = RunConclave(run.folder(), arguments);
+    EXPECT_EQ(outcome.code, 1) << more[0] << " " << more[1];
+    EXPECT_TRUE(Contains(outcome.err, "error")) << outcome.err;
+  }
+}
+
+TEST(EvalCommand, MatchesTheRunsOwnValidationWhateverTheBatch) {
+  const TinyRun run;
+  const std::string file = run.folder() / "held out.txt";
+  WriteFile(file, "line 12 of a text to learn\nline 13 of another text\n");
+  ASSERT_EQ(run.Train({"train.steps=3", "data.validation_fraction=0", "data.validation.0.path=" + file}).code, 0);
+  const Outcome one = RunConclave(run.folder(), {"eval", run.Dir(), file, "--json", "--batch", "1"});
+  const Outcome many = RunConclave(run.folder(), {"eval", run.Dir(), file, "--json", "--batch", "16"});
+  ASSERT_EQ(one.code, 0) << one.err;
+  EXPECT_EQ(one.out, many.out);
+  const std::string metrics = ReadFile(run.Metrics());
+  const size_t last = metrics.rfind('\n', metrics.size() - 2) + 1;
+  const nlohmann::json line = nlohmann::json::parse(metrics.substr(last));
+  const nlohmann::json eval = nlohmann::json::parse(one.out);
+  EXPECT_EQ(eval.at("loss"), line.at("validation_loss"));
+  EXPECT_EQ(eval.at("bits_per_byte"), line.at("bits_per_byte"));
+}
+
+TEST(VerifyCommand, AcceptsEveryFixture) {
+  if (!std::filesystem::exists(kFixtures)) GTEST_SKIP() << "there is no " << kFixtures;
+  const TemporaryFolder folder;
+  for (const char* name : {"deepseek_v3", "deepseek_v3_mtp", "deepseek_v3_groups_yarn", "deepseek_v3_bf16",
+                           "deepseek_v3_fp8", "qwen2", "qwen3", "qwen3_moe", "llama3"}) {
+    const std::string dir = std::string(kFixtures) + name;
+    const Outcome outcome = RunConclave(folder, {"verify", dir, "--reference", dir + "/reference.safetensors"});
+    EXPECT_EQ(outcome.code, 0) << name << "\n" << outcome.out << outcome.err;
+  }
+}
+
+TEST(VerifyCommand, DumpIsAReferenceThatItAcceptsExactly) {
+  if (!std::filesystem::exists(kFixtures)) GTEST_SKIP() << "there is no " << kFixtures;
+  const TemporaryFolder folder;
+  const std::string dir = std::string(kFixtures) + "deepseek_v3_mtp";
+  ASSERT_EQ(
+      RunConclave(folder, {"verify", dir, "--reference", dir + "/reference.safetensors", "--dump", folder / "ours"})
+          .code,
+      0);
+  const Outcome outcome =
+      RunConclave(folder, {"verify", dir, "--reference", folder / "ours", "--tolerance", "1e-30", "--threads", "2"});
+  EXPECT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+  // Against other weights it must fail, and say where.
+  const std::string other = std::string(kFixtures) + "deepseek_v3";
+  const Outcome wrong = RunConclave(folder, {"verify", other, "--reference", folder / "ours"});
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_TRUE(Contains(wrong.out, "FAIL")) << wrong.out;
+}
+
+TEST(VerifyCommand, BrokenReferenceIsAnError) {
+  if (!std::filesystem::exists(kFixtures)) GTEST_SKIP() << "there is no " << kFixtures;
+  const TemporaryFolder folder;
+  const std::string dir = std::string(kFixtures) + "qwen2";
+  WriteFile(folder / "cut", ReadFile(dir + "/reference.safetensors").substr(0, 5000));
+  EXPECT_EQ(RunConclave(folder, {"verify", dir, "--reference", folder / "cut"}).code, 1);
+  EXPECT_EQ(RunConclave(folder, {"verify", dir, "--reference", folder / "absent"}).code, 1);
+}
+
+}  // namespace
+}  // namespace conclave::launch

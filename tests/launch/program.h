@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs the built program as a user does: arguments in, exit code and output back; and folders that vanish with the
+// test.
+#pragma once
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace conclave::launch {
+
+inline std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+inline void WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string pattern = ::testing::TempDir() + "conclave launch XXXXXX";  // a blank: paths must survive one
+    path_ = ::mkdtemp(pattern.data());
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+struct Outcome {
+  int code = -1;  // exit code; -signal if a signal ended it
+  std::string out, err;
+};
+
+// The program in the background, its output in files of `folder`.
+class Program {
+ public:
+  Program(const TemporaryFolder& folder, const std::vector<std::string>& arguments)
+      : out_(folder / "out"), err_(folder / "err") {
+    std::vector<const char*> argv = {CONCLAVE_BINARY};
+    for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+    argv.push_back(nullptr);
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    Redirect("/dev/null", O_RDONLY, STDIN_FILENO);
+    Redirect(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
+    Redirect(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
+    ::execv(CONCLAVE_BINARY, const_cast<char**>(argv.data()));
+    ::_exit(127);
+  }
+
+  pid_t pid() const { return pid_; }
+  void Signal(int number) const { ::kill(pid_, number); }
+
+  Outcome Wait() {
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), ReadFile(out_), ReadFile(err_)};
+  }
+
+ private:
+  static void Redirect(const char* path, int flags, int target) { ::dup2(::open(path, flags, 0666), target); }
+
+  std::string out_, err_;
+  pid_t pid_ = -1;
+};
+
+inline Outcome RunConclave(const TemporaryFolder& folder, const std::vector<std::string>& arguments) {
+  return Program(folder, arguments).Wait();
+}
+
+// Waits until `condition` holds; false after half a minute.
+template <class Condition>
+bool WaitFor(Condition condition) {
+  for (int i = 0; i < 6000; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return false;
+}
+
+}  // namespace conclave::launch

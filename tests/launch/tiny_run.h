@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// A training run of a fraction of a second with everything in it: latent attention, experts, multi-token prediction,
+// EMA.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tests/launch/program.h"
+
+namespace conclave::launch {
+
+// Text, config and a run folder named `run` inside of a temporary folder.
+class TinyRun {
+ public:
+  TinyRun() {
+    std::string text;
+    for (int line = 0; line < 300; ++line)
+      text += "line " + std::to_string(line * 7919 % 1000) + " of a text to learn\n";
+    WriteFile(folder_ / "text.txt", text);
+    WriteFile(
+        folder_ / "config.yaml",
+        "model: {model_type: deepseek_v3, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 2,\n"
+        "        num_attention_heads: 2, q_lora_rank: 16, kv_lora_rank: 16, qk_nope_head_dim: 8, qk_rope_head_dim: 8,\n"
+        "        v_head_dim: 8, n_routed_experts: 4, n_shared_experts: 1, num_experts_per_tok: 2,\n"
+        "        moe_intermediate_size: 16, first_k_dense_replace: 1, num_nextn_predict_layers: 1,\n"
+        "        max_position_embeddings: 64}\n"
+        "data: {tokenizer: bytes, train: [{path: \"" +
+            (folder_ / "text.txt") +
+            "\"}],\n"
+            "       validation_fraction: 0.1, sequence_length: 16}\n"
+            "batch: {sequences: 4, micro_sequences: 2}\n"
+            "optim: {lr: 3.0e-3, ema: 0.9, schedule: {name: cosine, warmup_steps: 3}}\n"
+            "train: {steps: 24, validate_every: 5, checkpoint_every: 4, keep: 2}\n"
+            "run: {dir: \"" +
+            Dir() + "\"}\n");
+  }
+
+  const TemporaryFolder& folder() const { return folder_; }
+  std::string Dir() const { return folder_ / "run"; }
+  std::string Metrics() const { return Dir() + "/metrics.jsonl"; }
+
+  std::vector<std::string> TrainArguments(std::vector<std::string> overrides = {}) const {
+    std::vector<std::string> arguments = {"train", folder_ / "config.yaml", "--threads", "1"};
+    arguments.insert(arguments.end(), overrides.begin(), overrides.end());
+    return arguments;
+  }
+  Outcome Train(std::vector<std::string> overrides = {}) const {
+    return RunConclave(folder_, TrainArguments(std::move(overrides)));
+  }
+  std::string Hash() const { return RunConclave(folder_, {"inspect", Dir(), "--hash"}).out; }
+
+ private:
+  TemporaryFolder folder_;
+};
+
+}  // namespace conclave::launch

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Applies one-line breakages to a copy of the sources, one at a time, rebuilds, and runs the law tests: each must make one fail.
+
+  tests/mutations/run.py [--build DIR] [--only SUBSTRING] [--jobs N]
+
+Prints a Markdown table (kept in ARCHITECTURE.md) and exits 1 if a breakage survives. Takes about a minute per breakage."""
+import argparse
+import dataclasses
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAMS = ["core_base_test", "core_device_test", "op_test", "core_model_test", "optim_test", "launch_test"]
+
+
+@dataclasses.dataclass
+class Mutation:
+    what: str      # the broken rule, for the table
+    file: str
+    old: str       # must occur exactly once
+    new: str
+    programs: list  # test programs that should notice
+
+
+CPU = "core/device/cpu/"
+MUTATIONS = [
+    Mutation("combine adds experts in descending order", CPU + "permute.cc",
+             "for (int64_t j = 0; j < k; ++j) {\n      if (slots[j] >= 0) sum",
+             "for (int64_t j = k - 1; j >= 0; --j) {\n      if (slots[j] >= 0) sum", ["op_test"]),
+    Mutation("gradients are summed as floats", CPU + "gradient_sum.h",
+             "const F32x16 scaled = x * Set(0x1p50f);",
+             "const F32x16 scaled = ((x + Set(static_cast<float>(sum[0]) * 0x1p-50f)) - "
+             "Set(static_cast<float>(sum[0]) * 0x1p-50f)) * Set(0x1p50f);", ["optim_test", "op_test"]),
+    Mutation("weight gradients are rounded after the sum over rows, not before", "core/model/linear.cc",
+             ".segment_offsets = pass.row_offsets,",
+             ".segment_offsets = [&] { Tensor t = pass.row_offsets.Slice(0, 0, 2); "
+             "t.As<int32_t>()[1] = static_cast<int32_t>(pass.num_tokens()); return t; }(),", ["optim_test"]),
+    Mutation("norm gains are rounded per micro-batch, not per row", CPU + "rms_norm.cc",
+             "const int64_t begin = row_offsets[r], end = row_offsets[r + 1];",
+             "const int64_t begin = row_offsets[r ? batch_rows : 0], end = row_offsets[batch_rows];",
+             ["optim_test", "op_test"]),
+    Mutation("a reduction joins its lanes as the vector width suggests", CPU + "simd.h",
+             "  const __m256 s8 = _mm256_add_ps(a.lo, a.hi);",
+             "  const __m256 s8 = _mm256_hadd_ps(a.lo, a.hi);", ["op_test", "optim_test"]),
+    Mutation("a multiply-add is not fused on one instruction set", CPU + "gemm_tile.cc",
+             "  static F32x16 MultiplyAdd(F32x16 a, F32x16 b, F32x16 c) { return Fma(a, b, c); }\n};\n\n#if",
+             "  static F32x16 MultiplyAdd(F32x16 a, F32x16 b, F32x16 c) { return kBlockRows == 4 ? a * b + c : Fma(a, b, c); }\n};\n\n#if",
+             ["op_test", "optim_test"]),
+    Mutation("libm in the rotary table", "core/model/rope_table.cc",
+             "static_cast<float>(ExactCos(angle) * amplitude)", "static_cast<float>(std::cos(angle) * amplitude)",
+             ["no_libm"]),
+    Mutation("1/N of the micro-batch instead of the whole batch", "optim/trainer.cc",
+             "stage.Forward(runner_->lane(), runner_->pass(), weights, statistics_.Rows(begin, rows), runner_->saved());",
+             "core::LossWeights own = weights; own.label_scale *= static_cast<float>(batch.rows) / static_cast<float>(rows); "
+             "stage.Forward(runner_->lane(), runner_->pass(), own, statistics_.Rows(begin, rows), runner_->saved());",
+             ["optim_test"]),
+    Mutation("balance loss averaged over the micro-batch", "core/model/router.cc",
+             "balance_weight / static_cast<float>(pass.batch_rows)", "balance_weight / static_cast<float>(pass.rows)",
+             ["optim_test"]),
+    Mutation("key blocks counted from the row, so the loss depends on the packing", CPU + "attention.cc",
+             "PackBlock(first, std::min(kKeyBlock, keys - first));",
+             "PackBlock(first, std::min(kKeyBlock, keys - first)); if (run_.first_key % 2) scratch_.total[0] += 0x1p-20f;",
+             ["optim_test", "op_test"]),
+    Mutation("a resumed run forgets the data position", "launch/run_checkpoints.cc",
+             ".data_position = resume.meta.data_position", ".data_position = 0", ["launch_test"]),
+    Mutation("a resumed run keeps metrics after its checkpoint", "launch/train_loop.cc",
+             "ReadMetrics(folder_.MetricsPath(), state_.step)", "ReadMetrics(folder_.MetricsPath(), int64_t{1} << 40)",
+             ["launch_test"]),
+    Mutation("second moments are not saved", "optim/weights.cc", '{"v", param->v},', "", ["launch_test", "optim_test"]),
+    Mutation("the gradient of multi-token prediction is lost on its way to the main model", "core/model/loss_unit.cc",
+             "d_joined.Slice(1, hidden_, hidden_), d_hidden, d_hidden);",
+             "d_joined.Slice(1, hidden_, hidden_), {}, lane.scratch.Allocate(dtype_, {t, hidden_}));",
+             ["optim_test", "launch_test"]),
+    Mutation("the norm's sum over slices is a float", CPU + "reduce.cc",
+             "AddToNormLimbs(SumOfSquares(gradient.As<int64_t>() + slice * length, length), own);",
+             "AddToNormLimbs(slice == begin ? SumOfSquares(gradient.As<int64_t>() + slice * length, (end - begin) * length) : 0, own);",
+             ["optim_test", "core_device_test"]),
+    Mutation("decoding rounds the cache's positions: the last key is missing", "core/model/decoder.cc",
+             "batch.positions[b * length + s] = static_cast<int32_t>(lengths_[b]++);",
+             "batch.positions[b * length + s] = static_cast<int32_t>(lengths_[b]++) + (lengths_[b] > 90);", ["optim_test"]),
+]
+
+
+def run(command, cwd, timeout=900):
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def first_failure(output):
+    match = re.search(r"\[  FAILED  \] ([\w./]+)", output)
+    return match.group(1) if match else output.strip().splitlines()[-1][:80] if output.strip() else "crash"
+
+
+def caught_by(mutation, tree, build, jobs):
+    """The name of the first failing test, or None if the breakage survives."""
+    path = tree / mutation.file
+    original = path.read_text()
+    if original.count(mutation.old) != 1:
+        sys.exit(f"{mutation.file}: the text of '{mutation.what}' occurs {original.count(mutation.old)} times, want 1")
+    path.write_text(original.replace(mutation.old, mutation.new))
+    try:
+        targets = ["conclave"] + [p for p in mutation.programs if p != "no_libm"]
+        made = run(["ninja", "-C", str(build), f"-j{jobs}", *targets], tree)
+        if made.returncode != 0:
+            sys.exit(f"'{mutation.what}' does not compile:\n{made.stdout[-2000:]}")
+        for program in mutation.programs:
+            if program == "no_libm":
+                result = run([sys.executable, "tests/no_libm_test.py", str(build)], tree)
+            else:
+                result = run([str(build / "tests" / program), "--gtest_brief=1", "--gtest_fail_fast"], tree)
+            if result.returncode != 0:
+                return f"{program}: {first_failure(result.stdout)}"
+        return None
+    finally:
+        path.write_text(original)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default="/tmp/conclave_mutations", help="folder for the copy and its build")
+    parser.add_argument("--only", default="", help="only breakages whose text contains this")
+    parser.add_argument("--jobs", default="2")
+    args = parser.parse_args()
+    tree = pathlib.Path(args.build) / "tree"
+    build = pathlib.Path(args.build) / "build"
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns("build", "runs", ".git"))
+    configured = run(["cmake", "-S", str(tree), "-B", str(build), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+                      "-DCMAKE_CXX_FLAGS_RELEASE=-O1"], tree)
+    if configured.returncode != 0:
+        sys.exit(configured.stderr)
+    made = run(["ninja", "-C", str(build), f"-j{args.jobs}"], tree, 3600)
+    if made.returncode != 0:
+        sys.exit(made.stdout[-3000:])
+    survivors = 0
+    print("| breakage | file | caught by |\n|---|---|---|", flush=True)
+    for mutation in MUTATIONS:
+        if args.only not in mutation.what:
+            continue
+        caught = caught_by(mutation, tree, build, args.jobs)
+        survivors += caught is None
+        print(f"| {mutation.what} | `{mutation.file}` | {caught or '**nothing: it survives**'} |", flush=True)
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()
