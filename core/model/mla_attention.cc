@@ -10,6 +10,9 @@
 namespace conclave::core {
 namespace {
 
+// The latent norms keep the default of the released code and of Transformers, whatever rms_norm_eps says.
+constexpr double kLatentNormEps = 1e-6;
+
 class MlaAttention final : public AttentionLayer {
  public:
   MlaAttention(const ModelConfig& config, ParamSet& params, const std::string& name, const std::string& prefix,
@@ -28,11 +31,11 @@ class MlaAttention final : public AttentionLayer {
         down_(params, name + ".down", prefix,
               {{q_lora_ ? "q_a_proj" : "q_proj", q_width()}, {"kv_a_proj_with_mqa", kv_lora_ + rope_}},
               config.hidden_size, dtype),
-        kv_norm_(params, name + ".kv_norm", prefix + "kv_a_layernorm", kv_lora_, config.rms_norm_eps),
+        kv_norm_(params, name + ".kv_norm", prefix + "kv_a_layernorm", kv_lora_, kLatentNormEps),
         kv_up_(params, name + ".kv_up", prefix, {{"kv_b_proj", heads_ * (nope_ + value_)}}, kv_lora_, dtype),
         output_(params, name + ".output", prefix, {{"o_proj", config.hidden_size}}, heads_ * value_, dtype) {
     if (q_lora_ == 0) return;
-    q_norm_ = std::make_unique<RmsNormLayer>(params, name + ".q_norm", prefix + "q_a_layernorm", q_lora_, config.rms_norm_eps);
+    q_norm_ = std::make_unique<RmsNormLayer>(params, name + ".q_norm", prefix + "q_a_layernorm", q_lora_, kLatentNormEps);
     q_up_ = std::make_unique<Linear>(params, name + ".q_up", prefix,
                                      std::vector<Linear::Output>{{"q_b_proj", heads_ * (nope_ + rope_)}}, q_lora_, dtype);
   }
