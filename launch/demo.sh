@@ -5,8 +5,8 @@
 set -euo pipefail
 
 readonly warmup=4              # steps before the first samples; they measure the speed, too
-readonly seconds_to_train=110  # what the rest may take; decides the number of steps
-readonly least_steps=20 most_steps=300
+readonly seconds_to_train=100  # what the rest may take; decides the number of steps
+readonly least_steps=20 most_steps=500
 readonly default_bytes=1000000 validation_bytes=50000
 
 files=()

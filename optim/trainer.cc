@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "core/base/exact_math.h"
 #include "core/base/fixed_sum.h"
@@ -17,6 +18,21 @@ using core::ParamKind;
 using core::PassMode;
 using core::PassShape;
 using core::Tensor;
+
+namespace {
+
+// Losses of rows as integers of one unit, so that their sum has no order; NaN if one is so large that a sum of batch_rows such
+// could leave the range, or is not a number.
+double SumRows(std::span<const double> losses, int64_t batch_rows) {
+  int64_t sum = 0;
+  for (double loss : losses) {
+    if (!(std::fabs(loss) < core::kLossRange / static_cast<double>(batch_rows))) return std::nan("");
+    sum += core::LossToFixed(loss);
+  }
+  return core::FixedToLoss(sum);
+}
+
+}  // namespace
 
 int64_t RowsOfStep(const core::BatchConfig& batch, int64_t step) {
   const core::BatchRampConfig& ramp = batch.ramp;
@@ -138,17 +154,13 @@ void Trainer::Update(double grad_norm, double lr, int64_t step) {
 }
 
 void Trainer::ReadStatistics(const core::Batch& batch, StepMetrics& metrics) {
-  // Every row's loss is rounded to an integer, so the sum has no order.
   auto sum = [&](const Tensor& per_row, int64_t index) {
     std::vector<double> host(per_row.size(1));
     model_.device().CopyToHost(model_.stream(), per_row.Slice(0, index, 1), host.data());
     model_.device().Synchronize(model_.stream());
-    int64_t fixed = 0;
-    for (int64_t row = 0; row < batch.rows; ++row) {
-      if (!std::isfinite(host[row])) metrics.finite = false;
-      fixed += core::LossToFixed(host[row]);
-    }
-    return core::FixedToLoss(fixed);
+    const double total = SumRows({host.data(), static_cast<size_t>(batch.rows)}, batch.rows);
+    metrics.finite = metrics.finite && std::isfinite(total);
+    return total;
   };
   const int64_t depth = model_.stage().loss_unit().depth();
   const double labels = static_cast<double>(std::max<int64_t>(batch.num_labels, 1));
@@ -223,7 +235,6 @@ Trainer::Losses Trainer::Evaluate(const core::Batch& batch) {
   core::StepStatistics statistics = statistics_;
   statistics.balance_loss = {};
   statistics.load = {};
-  int64_t fixed = 0;
   std::vector<double> rows_loss(micro);
   for (int64_t begin = 0; begin < batch.rows; begin += micro) {
     const int64_t rows = std::min(micro, batch.rows - begin);
@@ -232,9 +243,8 @@ Trainer::Losses Trainer::Evaluate(const core::Batch& batch) {
     model_.stage().Forward(runner_->lane(), runner_->pass(), {}, part, runner_->saved());
     model_.device().CopyToHost(model_.stream(), part.loss.Slice(0, 0, 1), rows_loss.data());
     model_.device().Synchronize(model_.stream());
-    for (int64_t row = 0; row < rows; ++row) fixed += core::LossToFixed(rows_loss[row]);
+    losses.loss += SumRows({rows_loss.data(), static_cast<size_t>(rows)}, batch.rows);  // exact: multiples of one unit
   }
-  losses.loss = core::FixedToLoss(fixed);
   return losses;
 }
 

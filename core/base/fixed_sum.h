@@ -10,13 +10,14 @@ namespace conclave::core {
 
 inline constexpr double kGradientUnit = 0x1p-50;  // gradients: one rounding per (row, use of a parameter)
 inline constexpr double kLossUnit = 0x1p-24;      // losses: one rounding per row
+inline constexpr double kLossRange = 0x1p38;      // |loss of a row| < range / rows, else the step is void
 inline constexpr int kNormLimbs = 3;              // squared norms: three limbs of 40 bits, unit 2^-64
 inline constexpr double kContributionRange = 0x1p12;  // |contribution| < range / (rows x uses), else the step is void
 
 // A gradient as a float: to double, then to float, nearest-even both times.
 inline float GradientToFloat(int64_t sum) { return static_cast<float>(static_cast<double>(sum) * kGradientUnit); }
 
-// Rounds a loss of one row (nearest-even). Non-finite or huge values become the largest integer, which Finite rejects.
+// Rounds a loss of one row (nearest-even). Non-finite or huge values become the largest integer, which no sum may contain.
 int64_t LossToFixed(double loss);
 inline double FixedToLoss(int64_t sum) { return static_cast<double>(sum) * kLossUnit; }
 

@@ -16,6 +16,7 @@ namespace {
 constexpr int64_t kMaxSize = 1 << 20;  // of one dimension: products of two stay far below 2^63
 constexpr int64_t kMaxLayers = 1024;   // blocks; also heads' and experts' bound below
 constexpr int64_t kMaxExperts = 1024;
+constexpr int64_t kMaxRouterChoices = 32;  // experts per token and groups: the router keeps them on the stack
 constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxPositions = 1 << 30;
 constexpr double kMaxParameters = 0x1p46;  // 70 trillion: int64 gradients and offsets in bytes keep 14 bits to spare
@@ -163,7 +164,7 @@ absl::Status ValidateRope(const ModelConfig& model) {
 
 absl::Status ValidateGroups(const ModelConfig& model) {
   const int64_t experts = model.n_routed_experts;
-  RETURN_IF_ERROR(InRange("model.n_group", model.n_group, 1, experts));
+  RETURN_IF_ERROR(InRange("model.n_group", model.n_group, 1, std::min(experts, kMaxRouterChoices)));
   RETURN_IF_ERROR(InRange("model.topk_group", model.topk_group, 1, model.n_group));
   if (experts % model.n_group != 0) {
     return Refuse("model.n_group", model.n_group,
@@ -184,7 +185,8 @@ absl::Status ValidateGroups(const ModelConfig& model) {
 absl::Status ValidateExperts(const ModelConfig& model) {
   RETURN_IF_ERROR(InRange("model.n_routed_experts", model.n_routed_experts, 0, kMaxExperts));
   if (model.n_routed_experts == 0) return absl::OkStatus();
-  RETURN_IF_ERROR(InRange("model.num_experts_per_tok", model.num_experts_per_tok, 1, model.n_routed_experts));
+  RETURN_IF_ERROR(InRange("model.num_experts_per_tok", model.num_experts_per_tok, 1,
+                          std::min(model.n_routed_experts, kMaxRouterChoices)));
   RETURN_IF_ERROR(InRange("model.moe_intermediate_size", model.moe_intermediate_size, 1, kMaxSize));
   RETURN_IF_ERROR(InRange("model.n_shared_experts", model.n_shared_experts, 0, kMaxSize / model.moe_intermediate_size));
   RETURN_IF_ERROR(InRange("model.first_k_dense_replace", model.first_k_dense_replace, 0, model.num_hidden_layers));
