@@ -112,6 +112,7 @@ TEST(Trainer, GradientIsTheDerivativeOfTheTotalLoss) {
   config.train.init_std = 0.15;
   // Every token visits every expert: a change of choice would be a jump of the loss, which has no derivative.
   config.model.n_routed_experts = config.model.num_experts_per_tok = 3;
+  config.model.num_nextn_predict_layers = 2;
   config.model.n_group = config.model.topk_group = 1;
   auto device = testing::MakeDevice("", 2);
   auto model = testing::MakeTrainingModel(config, *device);

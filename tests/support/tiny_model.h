@@ -77,13 +77,11 @@ inline core::Batch RandomBatch(int64_t rows, int64_t length, int64_t vocabulary,
 
 // A device with a given instruction set ("" = the machine's best), or nullptr if the machine lacks it.
 inline std::unique_ptr<core::Device> MakeDevice(const std::string& target, int threads) {
-  if (target.empty()) {
-    unsetenv("CONCLAVE_CPU");
-  } else {
-    setenv("CONCLAVE_CPU", target.c_str(), 1);
-  }
+  const char* const outer = getenv("CONCLAVE_CPU");
+  const std::string kept = outer ? outer : "";
+  if (!target.empty()) setenv("CONCLAVE_CPU", target.c_str(), 1);
   auto device = core::CreateDevice({.name = "cpu", .num_threads = threads});
-  unsetenv("CONCLAVE_CPU");
+  if (!target.empty()) kept.empty() ? unsetenv("CONCLAVE_CPU") : setenv("CONCLAVE_CPU", kept.c_str(), 1);
   return device.ok() ? std::move(device).value() : nullptr;
 }
 
