@@ -86,6 +86,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, con
   arena.Reset();
   arena.Attach(trainer->step_memory_->data(), bytes);
   allocate();
+  trainer->row_losses_.resize(rows);
+  trainer->load_.resize(moe_blocks * experts);
   return trainer;
 }
 
@@ -141,7 +143,7 @@ void Trainer::Update(double grad_norm, double lr, int64_t step) {
     args.v = param->v;
     kernels.AdamW(args);
   }
-  const std::vector<const core::RouterLayer*> routers = model_.stage().routers();
+  const std::vector<const core::RouterLayer*>& routers = model_.stage().routers();
   for (size_t i = 0; i < routers.size(); ++i) {
     if (!routers[i]->bias() || config_.moe.bias_update_speed == 0) continue;
     kernels.UpdateRouterBias(statistics_.load.Slice(0, static_cast<int64_t>(i), 1).MergeFirst(),
@@ -155,10 +157,9 @@ void Trainer::Update(double grad_norm, double lr, int64_t step) {
 
 void Trainer::ReadStatistics(const core::Batch& batch, StepMetrics& metrics) {
   auto sum = [&](const Tensor& per_row, int64_t index) {
-    std::vector<double> host(per_row.size(1));
-    model_.device().CopyToHost(model_.stream(), per_row.Slice(0, index, 1), host.data());
+    model_.device().CopyToHost(model_.stream(), per_row.Slice(0, index, 1), row_losses_.data());
     model_.device().Synchronize(model_.stream());
-    const double total = SumRows({host.data(), static_cast<size_t>(batch.rows)}, batch.rows);
+    const double total = SumRows({row_losses_.data(), static_cast<size_t>(batch.rows)}, batch.rows);
     metrics.finite = metrics.finite && std::isfinite(total);
     return total;
   };
@@ -171,15 +172,14 @@ void Trainer::ReadStatistics(const core::Batch& batch, StepMetrics& metrics) {
   metrics.total_loss = metrics.loss + config_.moe.mtp_weight * metrics.mtp_loss + config_.optim.z_loss * z;
   if (!statistics_.load) return;
   const int64_t blocks = statistics_.load.size(0), experts = statistics_.load.size(1);
-  std::vector<int64_t> load(blocks * experts);
-  model_.device().CopyToHost(model_.stream(), statistics_.load, load.data());
+  model_.device().CopyToHost(model_.stream(), statistics_.load, load_.data());
   model_.device().Synchronize(model_.stream());
   for (int64_t b = 0; b < blocks; ++b) {
     metrics.balance_loss += sum(statistics_.balance_loss, b) / static_cast<double>(batch.rows);
     int64_t largest = 0, total = 0;
     for (int64_t e = 0; e < experts; ++e) {
-      largest = std::max(largest, load[b * experts + e]);
-      total += load[b * experts + e];
+      largest = std::max(largest, load_[b * experts + e]);
+      total += load_[b * experts + e];
     }
     if (total == 0) continue;
     const double ratio = static_cast<double>(largest) * static_cast<double>(experts) / static_cast<double>(total);
@@ -235,15 +235,14 @@ Trainer::Losses Trainer::Evaluate(const core::Batch& batch) {
   core::StepStatistics statistics = statistics_;
   statistics.balance_loss = {};
   statistics.load = {};
-  std::vector<double> rows_loss(micro);
   for (int64_t begin = 0; begin < batch.rows; begin += micro) {
     const int64_t rows = std::min(micro, batch.rows - begin);
     runner_->Begin(batch, begin, Shape(PassMode::kForwardOnly, rows));
     const core::StepStatistics part = statistics.Rows(0, rows);
     model_.stage().Forward(runner_->lane(), runner_->pass(), {}, part, runner_->saved());
-    model_.device().CopyToHost(model_.stream(), part.loss.Slice(0, 0, 1), rows_loss.data());
+    model_.device().CopyToHost(model_.stream(), part.loss.Slice(0, 0, 1), row_losses_.data());
     model_.device().Synchronize(model_.stream());
-    losses.loss += SumRows({rows_loss.data(), static_cast<size_t>(rows)}, batch.rows);  // exact: multiples of one unit
+    losses.loss += SumRows({row_losses_.data(), static_cast<size_t>(rows)}, batch.rows);  // exact: multiples of one unit
   }
   return losses;
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -75,6 +76,8 @@ class Trainer {
   std::unique_ptr<core::DeviceBuffer> step_memory_;
   core::StepStatistics statistics_;
   core::Tensor limbs_;  // i64 [3]
+  std::vector<double> row_losses_;  // statistics on the host, kept from step to step
+  std::vector<int64_t> load_;
 };
 
 }  // namespace conclave::optim

@@ -3,8 +3,7 @@
 
 namespace conclave::core {
 
-ShiftedTokens ShiftTokens(const Batch& batch, int64_t begin, int64_t rows, int64_t shift) {
-  ShiftedTokens out;
+void ShiftTokens(const Batch& batch, int64_t begin, int64_t rows, int64_t shift, ShiftedTokens& out) {
   const int64_t length = batch.length;
   out.tokens.assign(rows * length, -1);
   out.positions.assign(rows * length, -1);
@@ -21,7 +20,6 @@ ShiftedTokens ShiftTokens(const Batch& batch, int64_t begin, int64_t rows, int64
       out.labels[row * length + s] = batch.labels[source + s + shift];
     }
   }
-  return out;
 }
 
 }  // namespace conclave::core

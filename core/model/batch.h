@@ -23,6 +23,6 @@ struct Batch {
 struct ShiftedTokens {
   std::vector<int32_t> tokens, positions, labels;  // [rows, length]
 };
-ShiftedTokens ShiftTokens(const Batch& batch, int64_t begin, int64_t rows, int64_t shift);
+void ShiftTokens(const Batch& batch, int64_t begin, int64_t rows, int64_t shift, ShiftedTokens& out);
 
 }  // namespace conclave::core

@@ -45,15 +45,16 @@ void PassRunner::Begin(const Batch& batch, int64_t begin, const PassShape& shape
   AllocateTokens(pass_, shape, model_.stage().loss_unit().depth());
   pass_.batch_rows = batch.rows;
   pass_.key_index = {};
-  std::vector<int32_t> offsets(shape.rows + 1);
-  for (int64_t row = 0; row <= shape.rows; ++row) offsets[row] = static_cast<int32_t>(row * shape.length);
+  row_offsets_.resize(shape.rows + 1);
+  for (int64_t row = 0; row <= shape.rows; ++row) row_offsets_[row] = static_cast<int32_t>(row * shape.length);
   Device& device = model_.device();
-  device.CopyToDevice(model_.stream(), offsets.data(), pass_.row_offsets);
+  device.CopyToDevice(model_.stream(), row_offsets_.data(), pass_.row_offsets);
   for (size_t shift = 0; shift < pass_.shifted.size(); ++shift) {
-    const ShiftedTokens host = ShiftTokens(batch, begin, shape.rows, static_cast<int64_t>(shift));
-    device.CopyToDevice(model_.stream(), host.tokens.data(), pass_.shifted[shift].tokens);
-    device.CopyToDevice(model_.stream(), host.positions.data(), pass_.shifted[shift].positions);
-    device.CopyToDevice(model_.stream(), host.labels.data(), pass_.shifted[shift].labels);
+    ShiftTokens(batch, begin, shape.rows, static_cast<int64_t>(shift), staged_);
+    device.CopyToDevice(model_.stream(), staged_.tokens.data(), pass_.shifted[shift].tokens);
+    device.CopyToDevice(model_.stream(), staged_.positions.data(), pass_.shifted[shift].positions);
+    device.CopyToDevice(model_.stream(), staged_.labels.data(), pass_.shifted[shift].labels);
+    device.Synchronize(model_.stream());  // the staging memory is written again
   }
   for (const auto& [planned_shape, memory] : known_) {
     if (planned_shape == shape) {

@@ -80,6 +80,8 @@ class PassRunner {
   PassMemory planned_, planned_so_far_;
   std::vector<std::pair<PassShape, PassMemory>> known_;
   std::unique_ptr<DeviceBuffer> memory_;
+  std::vector<int32_t> row_offsets_;  // host copies on their way to the device, kept from micro-batch to micro-batch
+  ShiftedTokens staged_;
 };
 
 }  // namespace conclave::core

@@ -15,6 +15,12 @@ Stage::Stage(const ModelConfig& config, ParamSet& params, DType dtype) : config_
     blocks_.push_back(std::make_unique<Block>(config_, params, exchange_.get(), layer, dtype, rope_table_));
   }
   loss_ = std::make_unique<LossUnit>(config_, params, exchange_.get(), *embedding_, dtype, rope_table_);
+  for (const auto& block : blocks_) {
+    if (block->router()) routers_.push_back(block->router());
+  }
+  for (int k = 0; k < loss_->depth(); ++k) {
+    if (loss_->router(k)) routers_.push_back(loss_->router(k));
+  }
 }
 
 absl::Status Stage::Prepare(Device& device, Stream& stream, int64_t positions) {
@@ -58,8 +64,7 @@ void Stage::ForwardBody(Lane& lane, StagePass& pass, const StepStatistics& stati
 void Stage::Forward(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
                     StageSaved& saved) const {
   ForwardBody(lane, pass, statistics, {}, saved);
-  int64_t moe_blocks = 0;
-  for (const auto& block : blocks_) moe_blocks += block->router() != nullptr;
+  const int64_t moe_blocks = static_cast<int64_t>(routers_.size()) - loss_->num_moe_blocks();
   if (pass.predict_ahead) loss_->PredictAhead(lane, pass, statistics, moe_blocks, saved.loss);
   loss_->Loss(lane, pass, weights, statistics, saved.loss);
 }
@@ -94,17 +99,6 @@ void Stage::BackwardInput(Lane& lane, StagePass& pass, const LossWeights& weight
     dy = block.dx;
   }
   embedding_->Backward(lane, pass, pass.main().tokens, dy);
-}
-
-std::vector<const RouterLayer*> Stage::routers() const {
-  std::vector<const RouterLayer*> out;
-  for (const auto& block : blocks_) {
-    if (block->router()) out.push_back(block->router());
-  }
-  for (int k = 0; k < loss_->depth(); ++k) {
-    if (loss_->router(k)) out.push_back(loss_->router(k));
-  }
-  return out;
 }
 
 std::vector<int64_t> Stage::router_layers() const {

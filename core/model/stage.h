@@ -44,7 +44,7 @@ class Stage {
   const LossUnit& loss_unit() const { return *loss_; }
   int64_t num_blocks() const { return static_cast<int64_t>(blocks_.size()); }
   // Routers of all MoE blocks in order, those of multi-token prediction last; rows of StepStatistics::load.
-  std::vector<const RouterLayer*> routers() const;
+  const std::vector<const RouterLayer*>& routers() const { return routers_; }
   // Layer number (as in tensor names) of each router.
   std::vector<int64_t> router_layers() const;
   std::vector<AttentionCache> AllocateCaches(Arena& arena, int64_t sequences, int64_t capacity) const;
@@ -60,6 +60,7 @@ class Stage {
   std::unique_ptr<EmbeddingLayer> embedding_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<LossUnit> loss_;
+  std::vector<const RouterLayer*> routers_;
 };
 
 }  // namespace conclave::core

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// A steady step allocates nothing: this program's operator new counts while a step runs.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "tests/support/tiny_model.h"
+
+namespace {
+std::atomic<int64_t> allocations{0};
+}  // namespace
+
+void* operator new(size_t bytes) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* memory = std::malloc(bytes ? bytes : 1)) return memory;
+  std::abort();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace conclave {
+namespace {
+
+TEST(Trainer, ASteadyStepAllocatesNothing) {
+  core::Config config = testing::TinyConfig();
+  config.batch.micro_sequences = 3;  // the last micro-batch is smaller
+  config.optim.ema = 0.99;
+  auto device = testing::MakeDevice("", 2);
+  auto model = testing::MakeTrainingModel(config, *device);
+  auto trainer = optim::Trainer::Create(*model, config);
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  (*trainer)->StartEma();
+  const core::Batch batch = testing::RandomBatch(8, 40, 97, 1);
+  for (int64_t step = 1; step <= 3; ++step) (*trainer)->Step(batch, step);  // scratch of the threads grows here
+  const int64_t before = allocations.load();
+  for (int64_t step = 4; step <= 6; ++step) (*trainer)->Step(batch, step);
+  EXPECT_EQ(allocations.load() - before, 0);
+  (*trainer)->Evaluate(batch);
+  const int64_t evaluated = allocations.load();
+  (*trainer)->Evaluate(batch);
+  EXPECT_EQ(allocations.load() - evaluated, 0);
+}
+
+}  // namespace
+}  // namespace conclave
