@@ -31,8 +31,8 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(Model& model, int64_t s
   ASSIGN_OR_RETURN(decoder->logits_memory_, device.Allocate(sequences * vocabulary * 4, "logits"));
   decoder->logits_ = Tensor(decoder->logits_memory_->data(), DType::kF32, {sequences, vocabulary});
   ASSIGN_OR_RETURN(decoder->key_memory_, device.Allocate(sequences * kPromptPiece * 4, "cache places"));
-  const PassShape step{PassMode::kForwardOnly, sequences, 1, false};
-  const PassShape piece{PassMode::kForwardOnly, sequences, kPromptPiece, false};
+  const PassShape step{PassMode::kForwardOnly, sequences, 1, false, true};
+  const PassShape piece{PassMode::kForwardOnly, sequences, kPromptPiece, false, true};
   ASSIGN_OR_RETURN(decoder->runner_, PassRunner::Create(model, {step, piece}));
   return decoder;
 }
@@ -71,7 +71,7 @@ void Decoder::Run(std::span<const std::vector<int32_t>> tokens, int64_t length) 
       batch.positions[b * length + s] = static_cast<int32_t>(lengths_[b]++);
     }
   }
-  runner_->Begin(batch, 0, {PassMode::kForwardOnly, sequences_, length, false});
+  runner_->Begin(batch, 0, {PassMode::kForwardOnly, sequences_, length, false, true});
   StagePass& pass = runner_->pass();
   pass.key_index = Tensor(key_memory_->data(), DType::kI32, {sequences_, length});
   model_.device().CopyToDevice(model_.stream(), batch.positions.data(), pass.key_index);

@@ -49,7 +49,12 @@ PassMemory PlanPass(const Stage& stage, const Kernels& kernels, const PassShape&
     statistics.load = step.Allocate(DType::kI64, {moe_blocks, stage.config().n_routed_experts});
   }
   const LossWeights weights{.label_scale = 1, .mtp = 1, .balance = 1, .z_loss = 1};
-  stage.Forward(lane, pass, weights, statistics, saved);
+  if (shape.decoding) {
+    pass.key_index = step.Allocate(DType::kI32, {shape.rows, shape.length});
+    stage.ForwardBody(lane, pass, {}, stage.AllocateCaches(step, shape.rows, shape.length), saved);
+  } else {
+    stage.Forward(lane, pass, weights, statistics, saved);
+  }
   if (shape.mode != PassMode::kForwardOnly) {
     stage.BackwardInput(lane, pass, weights, saved);
     stage.BackwardWeight(lane, pass);

@@ -14,6 +14,7 @@ struct PassShape {
   PassMode mode = PassMode::kTrainImmediate;
   int64_t rows = 1, length = 1;
   bool predict_ahead = true;  // with multi-token prediction, where the model has it
+  bool decoding = false;      // with caches, up to the final norm
   bool operator==(const PassShape&) const = default;
 };
 
