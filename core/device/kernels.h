@@ -150,7 +150,7 @@ struct CrossEntropyArgs {
   PackedWeight head_backward;  // out D, in V
   Tensor dx;           // [T, D]
   GradientTarget target;  // [V, D]; unit of rounding (row, this use)
-  Tensor workspace;    // u8, CrossEntropyWorkspace bytes
+  Tensor workspace;    // u8, CrossEntropyWorkspace bytes; only with dx
 };
 
 struct AdamWArgs {

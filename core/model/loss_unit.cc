@@ -99,7 +99,6 @@ void LossUnit::PredictAhead(Lane& lane, StagePass& pass, const StepStatistics& s
 void LossUnit::HeadLoss(Lane& lane, StagePass& pass, int k, float scale, float z_loss,
                         const StepStatistics& statistics, Tensor normed, Tensor d_normed) const {
   Arena::Scope scope(lane.scratch);
-  const int64_t vocabulary = head_->spec.shape[0];
   CrossEntropyArgs args{.x = normed,
                         .head = head_->forward,
                         .labels = pass.shifted[k].labels,
@@ -116,9 +115,10 @@ void LossUnit::HeadLoss(Lane& lane, StagePass& pass, int k, float scale, float z
   if (d_normed) {
     args.head_backward = head_->backward;
     args.target = params_.Target(*head_, pass.batch_rows);
+    const int64_t vocabulary = head_->spec.shape[0];
+    args.workspace = lane.scratch.Allocate(
+        DType::kU8, {lane.kernels.CrossEntropyWorkspace(pass.num_tokens(), pass.rows, hidden_, vocabulary, dtype_)});
   }
-  args.workspace = lane.scratch.Allocate(
-      DType::kU8, {lane.kernels.CrossEntropyWorkspace(pass.num_tokens(), pass.rows, hidden_, vocabulary, dtype_)});
   lane.kernels.LinearCrossEntropy(args);
 }
 
