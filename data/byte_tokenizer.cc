@@ -8,6 +8,7 @@
 
 #include "nlohmann/json.hpp"
 
+#include "core/base/hash.h"
 #include "data/chat_template.h"
 
 namespace conclave::data {
@@ -106,6 +107,22 @@ OrderedJson TokenizerConfig() {
   return config;
 }
 
+class ByteEncoder final : public Encoder {
+ public:
+  void Encode(std::string_view text, Parse parse, std::vector<int32_t>& ids) override {
+    ids.reserve(ids.size() + text.size());
+    for (size_t i = 0; i < text.size();) {
+      const std::optional<int32_t> name = text[i] == '<' ? NameAt(text, i) : std::nullopt;
+      if (name && (parse == Parse::kSpecial || !ByteTokenizer().IsSpecial(*name))) {
+        ids.push_back(*name);
+        i += kNames[*name - kFirstName].size();
+      } else {
+        ids.push_back(static_cast<unsigned char>(text[i++]));
+      }
+    }
+  }
+};
+
 // The member `key` of an object, or null.
 const Json& Member(const Json& object, const char* key) {
   static const Json kNull;
@@ -139,23 +156,21 @@ bool AddsNothing(const Json& post_processor) {
 
 }  // namespace
 
-void ByteTokenizer::Encode(std::string_view text, Parse parse, std::vector<int32_t>& ids) const {
-  ids.reserve(ids.size() + text.size());
-  for (size_t i = 0; i < text.size();) {
-    const std::optional<int32_t> name = text[i] == '<' ? NameAt(text, i) : std::nullopt;
-    if (name && (parse == Parse::kSpecial || !IsSpecial(*name))) {
-      ids.push_back(*name);
-      i += kNames[*name - kFirstName].size();
-    } else {
-      ids.push_back(static_cast<unsigned char>(text[i++]));
-    }
-  }
-}
+std::unique_ptr<Encoder> ByteTokenizer::NewEncoder() const { return std::make_unique<ByteEncoder>(); }
 
 std::string ByteTokenizer::TokenText(int32_t id) const {
   if (id < 0 || id >= kVocabSize) return "";
   return id < kFirstName ? std::string(1, static_cast<char>(id)) : std::string(kNames[id - kFirstName]);
 }
+
+std::string ByteTokenizer::Fingerprint() const {
+  core::Hasher hasher;
+  const std::string description = TokenizerJson(*this).dump();
+  hasher.Update(description.data(), description.size());
+  return hasher.HexDigest();
+}
+
+std::string ByteTokenizer::ChatTemplateText() const { return ChatTemplateJinja(); }
 
 std::map<std::string, std::string> ByteTokenizer::Files() const {
   return {{"tokenizer.json", TokenizerJson(*this).dump(2) + "\n"},

@@ -27,9 +27,11 @@ class ByteTokenizer final : public Tokenizer {
   int32_t bos_id() const override { return kBos; }
   int32_t eos_id() const override { return kEos; }
   int32_t pad_id() const override { return kPad; }
-  void Encode(std::string_view text, Parse parse, std::vector<int32_t>& ids) const override;
+  std::unique_ptr<Encoder> NewEncoder() const override;
   std::string TokenText(int32_t id) const override;
   bool IsSpecial(int32_t id) const override { return id >= kBos && id < kThink; }
+  std::string Fingerprint() const override;
+  std::string ChatTemplateText() const override;
   std::map<std::string, std::string> Files() const override;
 
   // True if a tokenizer.json describes this tokenizer, also after transformers has written it anew.

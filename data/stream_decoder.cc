@@ -51,7 +51,7 @@ Utf8Front ClassifyFront(std::string_view bytes) {
 }  // namespace
 
 std::string StreamDecoder::Push(int32_t id) {
-  if (tokenizer_.IsSpecial(id)) return "";
+  if (special_ == SpecialTokens::kDrop && tokenizer_.IsSpecial(id)) return "";
   pending_ += tokenizer_.TokenText(id);
   std::string text;
   size_t begin = 0;

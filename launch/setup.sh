@@ -14,6 +14,9 @@ packages=(
   libprotobuf-dev        # manifests of checkpoints
   protobuf-compiler      # the same: makes C++ of manifest.proto
   zlib1g-dev             # reads .gz
+  libzstd-dev            # reads .zst
+  libpcre2-dev           # regular expressions of tokenizers
+  libutf8proc-dev        # Unicode normalization of tokenizers
   libcli11-dev           # command line
   libxxhash-dev          # checksums
   libgtest-dev           # GoogleTest

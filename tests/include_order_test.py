@@ -26,6 +26,9 @@ VENDOR = {
     r"^(cuda|cublas|cudnn)": r"^core/device/cuda/",
     r"^immintrin\.h": r"^core/device/cpu/",
     r"^zlib\.h": r"^data/",
+    r"^zstd\.h": r"^data/",
+    r"^pcre2\.h": r"^data/",
+    r"^utf8proc\.h": r"^data/",
     r"^CLI/": r"^launch/",
 }
 BACKENDS = re.compile(r"^core/device/(cpu|cuda)/")
