@@ -179,6 +179,8 @@ std::map<std::string, std::string> ByteTokenizer::Files() const {
 }
 
 bool ByteTokenizer::Describes(std::string_view tokenizer_json) {
+  constexpr size_t kMaxBytes = 64 << 10;  // ours has about 12 KiB; no need to read a vocabulary of megabytes
+  if (tokenizer_json.size() > kMaxBytes) return false;
   const Json file = Json::parse(tokenizer_json, nullptr, /*allow_exceptions=*/false);
   const Json& model = Member(file, "model");
   const Json& splitter = Member(file, "pre_tokenizer");

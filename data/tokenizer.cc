@@ -2,32 +2,59 @@
 // Finds the tokenizer that a name means.
 #include "data/tokenizer.h"
 
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 
+#include "core/base/status_macros.h"
+#include "data/bpe_tokenizer.h"
 #include "data/byte_tokenizer.h"
+#include "data/small_file.h"
+#include "data/tiktoken_file.h"
+#include "data/tokenizer_companions.h"
+#include "data/tokenizer_json.h"
 
 namespace conclave::data {
 namespace {
 
-constexpr uintmax_t kMaxFileBytes = uintmax_t{256} << 20;
+namespace fs = std::filesystem;
 
-absl::StatusOr<std::string> ReadWholeFile(const std::string& path) {
+constexpr char kVocabularyFile[] = "tokenizer.json";
+
+// The file of a folder that holds the vocabulary.
+absl::StatusOr<std::string> FindVocabulary(const std::string& folder) {
   std::error_code error;
-  const uintmax_t size = std::filesystem::file_size(path, error);
-  if (error) return absl::NotFoundError(absl::StrFormat("%s: %s", path, error.message()));
-  if (size > kMaxFileBytes)
-    return absl::InvalidArgumentError(absl::StrFormat("%s: %d bytes, at most 256 MiB", path, size));
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream contents;
-  contents << file.rdbuf();
-  if (!file) return absl::NotFoundError(absl::StrFormat("%s: %s", path, std::strerror(errno)));
-  return contents.str();
+  for (const char* name : {kVocabularyFile, "tokenizer.model"}) {
+    if (fs::is_regular_file(fs::path(folder) / name, error)) return (fs::path(folder) / name).string();
+  }
+  std::string found;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() != ".tiktoken") continue;
+    if (!found.empty()) return absl::InvalidArgumentError(folder + ": it has several .tiktoken files; name one");
+    found = entry.path().string();
+  }
+  if (!found.empty()) return found;
+  return absl::NotFoundError(folder + ": no tokenizer.json and no .tiktoken file in it");
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadBpe(const std::string& path, std::string contents) {
+  const std::string folder = fs::path(path).has_parent_path() ? fs::path(path).parent_path().string() : ".";
+  TokenizerJson file;
+  if (IsTiktoken(contents)) {
+    ASSIGN_OR_RETURN(file.description, ParseTiktoken(contents, path));
+  } else {
+    ASSIGN_OR_RETURN(file, ParseTokenizerJson(contents, path));
+  }
+  ASSIGN_OR_RETURN(BpeTokenizer::Surroundings surroundings,
+                   ReadCompanions(folder, file.template_tokens, file.description));
+  surroundings.files[kVocabularyFile] = std::move(contents);
+  auto tokenizer = BpeTokenizer::Create(std::move(file.description), std::move(surroundings));
+  if (!tokenizer.ok()) {
+    return absl::Status(tokenizer.status().code(),
+                        absl::StrFormat("%s: %s", path, std::string(tokenizer.status().message())));
+  }
+  return std::move(tokenizer).value();
 }
 
 }  // namespace
@@ -35,20 +62,16 @@ absl::StatusOr<std::string> ReadWholeFile(const std::string& path) {
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& name) {
   if (name == "bytes") return std::make_unique<ByteTokenizer>();
   std::error_code ignored;
-  const bool is_folder = std::filesystem::is_directory(name, ignored);
-  const std::string path = is_folder ? (std::filesystem::path(name) / "tokenizer.json").string() : name;
-  absl::StatusOr<std::string> contents = ReadWholeFile(path);
+  absl::StatusOr<std::string> path = fs::is_directory(name, ignored) ? FindVocabulary(name) : name;
+  absl::StatusOr<std::string> contents = path.ok() ? ReadSmallFile(*path) : path.status();
   if (!contents.ok()) {
-    return absl::Status(
-        contents.status().code(),
-        absl::StrFormat("tokenizer: %s (expected \"bytes\", a tokenizer.json, or a folder that has one)",
-                        std::string(contents.status().message())));
+    return absl::Status(contents.status().code(),
+                        absl::StrFormat("tokenizer: %s (expected \"bytes\", a tokenizer.json, a tiktoken file, or a "
+                                        "folder that has one)",
+                                        std::string(contents.status().message())));
   }
   if (ByteTokenizer::Describes(*contents)) return std::make_unique<ByteTokenizer>();
-  return absl::UnimplementedError(absl::StrFormat(
-      "%s: not a tokenizer that this program supports. Supported: \"bytes\", which is built in (265 ids), and "
-      "the tokenizer.json that folders written with it have",
-      path));
+  return LoadBpe(*path, *std::move(contents));
 }
 
 std::string Decode(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text to token ids and back. Two kinds: `bytes`, built in (265 ids, byte_tokenizer.h), and byte-level BPE from a Hugging
-// Face tokenizer.json or a tiktoken file (bpe_tokenizer.h). A tokenizer never changes once loaded and is shared by threads;
-// what a thread needs to be fast, a memory of words, is its Encoder.
+// Text to token ids and back. Two kinds: `bytes`, built in (265 ids, byte_tokenizer.h), and byte-level BPE from a
+// Hugging Face tokenizer.json or a tiktoken file (bpe_tokenizer.h). A tokenizer never changes once loaded and is shared
+// by threads; what a thread needs to be fast, a memory of words, is its Encoder.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@
 
 namespace conclave::data {
 
-// Names of special tokens in a text are plain characters (kText) or recognised (kSpecial). Added tokens that are not special
-// (the tags of `bytes`, <think> of DeepSeek-R1) are recognised in both.
+// Names of special tokens in a text are plain characters (kText) or recognised (kSpecial). Added tokens that are not
+// special (the tags of `bytes`, <think> of DeepSeek-R1) are recognised in both.
 enum class Parse { kText, kSpecial };
 
 // One thread's way to encode. Outlived by its tokenizer. The ids of a text do not depend on what was encoded before.
@@ -47,7 +47,8 @@ class Tokenizer {
   virtual std::string TokenText(int32_t id) const = 0;
   virtual bool IsSpecial(int32_t id) const = 0;
 
-  // 32 hexadecimal digits that change whenever the ids of any text, or bos_id, eos_id could: part of the keys of caches.
+  // 32 hexadecimal digits that change whenever the ids of any text, or bos_id, eos_id could: part of the keys of
+  // caches.
   virtual std::string Fingerprint() const = 0;
   // The Jinja text that comes with it (tokenizer_config.json or chat_template.jinja); "" if there is none.
   virtual std::string ChatTemplateText() const = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text to the words that BPE merges inside of: the split rules of a tokenizer, one after the other, each on the pieces that
-// the one before it left.
+// Text to the words that BPE merges inside of: the split rules of a tokenizer, one after the other, each on the pieces
+// that the one before it left.
 #pragma once
 
 #include <memory>
