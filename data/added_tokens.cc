@@ -61,12 +61,13 @@ void AddedTokenMatcher::Split(std::string_view text, Parse parse, std::vector<Pi
     at = end;
     const bool touched = token.single_word &&
                          (EndsWithWordCharacter(text.substr(0, begin)) || StartsWithWordCharacter(text.substr(end)));
-    if (touched || begin < done || (token.special && parse == Parse::kText)) continue;
+    if (touched || (token.special && parse == Parse::kText)) continue;
     if (token.lstrip) begin = std::max(done, begin - TrailingWhiteSpace(text.substr(0, begin)));
+    // A token of white space may lie in what the one before it took: the library counts both.
     if (token.rstrip) end += LeadingWhiteSpace(text.substr(end));
     if (begin > done) pieces.push_back({text.substr(done, begin - done), -1});
     pieces.push_back({text.substr(begin, end - begin), token.id});
-    done = end;
+    done = std::max(done, end);
   }
   if (done < text.size()) pieces.push_back({text.substr(done), -1});
 }

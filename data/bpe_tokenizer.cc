@@ -27,7 +27,7 @@ AddedTokenMatcher MakeMatcher(const BpeDescription& description, LookedForIn whe
   for (const AddedToken& token : description.added_tokens) {
     if (token.normalized != (where == LookedForIn::kNormalizedText)) continue;
     tokens.push_back(token);
-    contents.push_back(token.normalized ? NormalizeAll(token.content, description.normalizations) : token.content);
+    contents.push_back(token.content);
   }
   return AddedTokenMatcher(tokens, contents);
 }
@@ -123,6 +123,9 @@ BpeTokenizer::BpeTokenizer(BpeDescription description, Surroundings surroundings
 absl::StatusOr<std::unique_ptr<BpeTokenizer>> BpeTokenizer::Create(BpeDescription description,
                                                                    Surroundings surroundings) {
   ASSIGN_OR_RETURN(WordRules rules, WordRules::Compile(description.splits));
+  for (AddedToken& token : description.added_tokens) {
+    if (token.normalized) token.content = NormalizeAll(token.content, description.normalizations);
+  }
   return std::unique_ptr<BpeTokenizer>(
       new BpeTokenizer(std::move(description), std::move(surroundings), std::move(rules)));
 }
