@@ -9,6 +9,7 @@
 #include "nlohmann/json.hpp"
 
 #include "core/base/hash.h"
+#include "core/base/json_tree.h"
 #include "data/chat_template.h"
 
 namespace conclave::data {
@@ -180,15 +181,15 @@ std::map<std::string, std::string> ByteTokenizer::Files() const {
 
 bool ByteTokenizer::Describes(std::string_view tokenizer_json) {
   constexpr size_t kMaxBytes = 64 << 10;  // ours has about 12 KiB; no need to read a vocabulary of megabytes
-  if (tokenizer_json.size() > kMaxBytes) return false;
-  const Json file = Json::parse(tokenizer_json, nullptr, /*allow_exceptions=*/false);
-  const Json& model = Member(file, "model");
-  const Json& splitter = Member(file, "pre_tokenizer");
+  const absl::StatusOr<Json> file = core::ParseJson(tokenizer_json, {}, {.max_bytes = kMaxBytes});
+  if (!file.ok()) return false;
+  const Json& model = Member(*file, "model");
+  const Json& splitter = Member(*file, "pre_tokenizer");
   return Member(model, "type") == "BPE" && SameVocabulary(Member(model, "vocab"), Vocabulary()) &&
-         Member(model, "merges") == Json::array() && Member(file, "normalizer").is_null() &&
-         AddsNothing(Member(file, "post_processor")) && Member(splitter, "type") == "ByteLevel" &&
+         Member(model, "merges") == Json::array() && Member(*file, "normalizer").is_null() &&
+         AddsNothing(Member(*file, "post_processor")) && Member(splitter, "type") == "ByteLevel" &&
          Member(splitter, "add_prefix_space") == false &&
-         SameAddedTokens(Member(file, "added_tokens"), AddedTokens(ByteTokenizer()));
+         SameAddedTokens(Member(*file, "added_tokens"), AddedTokens(ByteTokenizer()));
 }
 
 }  // namespace conclave::data

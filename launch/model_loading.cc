@@ -4,6 +4,7 @@
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
 
+#include "core/base/json_tree.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/file_io.h"
@@ -34,7 +35,7 @@ absl::StatusOr<FolderConfig> ReadFolderConfig(const std::string& dir) {
   ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(path, kMaxConfigBytes));
   FolderConfig config;
   ASSIGN_OR_RETURN(config.model, core::ParseHfConfig(text, path));
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  ASSIGN_OR_RETURN(const nlohmann::json json, core::ParseJson(text, {.name = path}, {}));
   for (const char* key : {"torch_dtype", "dtype"}) {
     const auto found = json.find(key);
     config.stored_bf16 |= found != json.end() && found->is_string() && found->get<std::string>() == "bfloat16";
