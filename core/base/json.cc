@@ -284,8 +284,7 @@ class Parser {
     const std::errc error = is_negative ? std::from_chars(number.data(), end, negative).ec
                                         : std::from_chars(number.data(), end, positive).ec;
     if (error == std::errc()) return Pass(is_negative ? events_.Negative(negative) : events_.Unsigned(positive));
-    if (limits_.checks != JsonChecks::kAll) return Double(number);
-    return Stop(token_, absl::StrCat(Quoted(number), " is not an integer of 64 bits"));
+    return Double(number);
   }
 
   bool Double(std::string_view number) {

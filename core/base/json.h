@@ -23,7 +23,7 @@ struct JsonSource {
 enum class JsonChecks {
   kGrammar,   // nothing
   kTopLevel,  // no key twice in the outermost object: for lines of which one field is read
-  kAll,       // no key twice in any object; whole numbers without fraction and exponent fit 64 bits, so all are exact
+  kAll,       // no key twice in any object
 };
 
 struct JsonLimits {
@@ -42,7 +42,7 @@ class JsonEvents {
   virtual bool Bool(bool value);
   virtual bool Negative(int64_t value);                     // a whole number with a minus sign, -0 included
   virtual bool Unsigned(uint64_t value);                    // a whole number without one
-  virtual bool Float(double value, std::string_view text);  // all others, with their text
+  virtual bool Float(double value, std::string_view text);  // all others, also those beyond 64 bits, with their text
   virtual bool String(std::string& text);                   // may be moved away
   virtual bool Key(std::string& key);                       // of the value that follows; may be moved away
   virtual bool BeginObject();
