@@ -45,8 +45,9 @@ bool IsDirectKey(std::string_view path, const std::string& group) {
 }
 
 std::string Line(const KeyInfo& key) {
-  const std::string value = IsGroup(key) ? key.type : absl::StrFormat("%s, default %s", key.type, key.default_text);
-  return absl::StrFormat("%s (%s)\n    %s\n", key.path, value, key.help);
+  if (IsGroup(key)) return absl::StrFormat("%s (%s)\n    %s\n", key.path, key.type, key.help);
+  const std::string unit = key.unit.empty() ? "" : ", " + key.unit;
+  return absl::StrFormat("%s (%s%s, default %s)\n    %s\n", key.path, key.type, unit, key.default_text, key.help);
 }
 
 std::string KeysOf(const std::string& group, const std::vector<KeyInfo>& keys) {
@@ -92,10 +93,10 @@ std::string ReferencePage() {
   const std::vector<KeyInfo> keys = AllKeys();
   std::string page = "# Options\n\nEvery key of a config file, from the list that the program itself reads.\n";
   const auto add_table = [&](const std::string& group) {
-    page += "\n| key | type | default | meaning |\n|---|---|---|---|\n";
+    page += "\n| key | type | unit | default | meaning |\n|---|---|---|---|---|\n";
     for (const KeyInfo& key : keys) {
       if (!IsDirectKey(key.path, group)) continue;
-      page += absl::StrFormat("| `%s` | %s | %s | %s |\n", key.path, Cell(key.type),
+      page += absl::StrFormat("| `%s` | %s | %s | %s | %s |\n", key.path, Cell(key.type), key.unit,
                               key.default_text.empty() ? "" : "`" + Cell(key.default_text) + "`", Cell(key.help));
     }
   };

@@ -7,8 +7,8 @@
 
 namespace conclave::core {
 
-// Type, default and meaning of a key such as "optim.lr" or "data.train.0.path"; for a group the list of its keys; "" =
-// all groups. An unknown key names the nearest one. Ends with a line break.
+// Type, unit, default and meaning of a key such as "optim.lr" or "data.train.0.path"; for a group the list of its keys;
+// "" = all groups. An unknown key names the nearest one. Ends with a line break.
 std::string HelpForKey(std::string_view path);
 
 // All keys in Markdown, one table per group.
