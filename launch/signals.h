@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Signals as a question: "should this run stop?" Ctrl-C, TERM and USR1 are remembered and asked for between steps, so a
-// step is never cut in two; a second Ctrl-C stops at once.
+// step is never cut in two; a second Ctrl-C stops at once. Ctrl-C says at once what it will do: a step may be long.
 #pragma once
 
 #include <csignal>
@@ -23,6 +23,21 @@ class StopSignals {
 
  private:
   struct sigaction before_[4];
+};
+
+// Ctrl-C as an event, for as long as an object lives: it ends a wait for input and is there to be taken once.
+class InterruptSignal {
+ public:
+  InterruptSignal();
+  ~InterruptSignal();
+  InterruptSignal(const InterruptSignal&) = delete;
+  InterruptSignal& operator=(const InterruptSignal&) = delete;
+
+  // Whether it was pressed since the last call.
+  static bool Take();
+
+ private:
+  struct sigaction before_;
 };
 
 }  // namespace conclave::launch

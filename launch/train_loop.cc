@@ -196,14 +196,14 @@ absl::StatusOr<ExitCode> TrainLoop::Finish() {
     summary += absl::StrFormat(", validation %.4f (%.4f bits per byte)", last_validation_->loss,
                                last_validation_->bits_per_byte);
   }
-  PrintLine((losses_.size() < kFewestForCurve ? "" : LossCurve(losses_, 64, 6)) + summary);
+  PrintLine((losses_.size() < kFewestForCurve ? "" : LossCurve(losses_, 64, 6, PlotCharactersOfLocale())) + summary);
   if (!parts_.trainer->MeasuredAsPlanned()) {
     return absl::InternalError(absl::StrFormat("planned memory of a pass was %d bytes, measured %d: please report this",
                                                parts_.trainer->planned_memory().Total(),
                                                parts_.trainer->measured_memory().Total()));
   }
   if (saved_step_ != state_.step) return absl::UnavailableError("the last step could not be saved");
-  PrintLine("saved      " + saved_path_);
+  PrintLabelled("saved", saved_path_);
   return ExitCode::kDone;
 }
 
