@@ -43,18 +43,22 @@ class Lines {
  public:
   enum class Read { kLine, kInterrupted, kEnd };
 
+  // Without a signal, Ctrl-C does what it always does.
+  explicit Lines(const InterruptSignal* interrupt) : interrupt_(interrupt) {}
+
   Read Next(std::string& line) {
     for (;;) {
       if (const size_t end = buffer_.find('\n'); end != std::string::npos) return Take(end, line);
+      if (interrupt_ != nullptr) interrupt_->AwaitInput();
+      if (InterruptSignal::Take()) {
+        buffer_.clear();
+        return Read::kInterrupted;
+      }
       char bytes[4096];
       const ssize_t count = ::read(STDIN_FILENO, bytes, sizeof(bytes));
       if (count > 0) {
         buffer_.append(bytes, static_cast<size_t>(count));
-      } else if (count < 0 && errno == EINTR) {
-        if (!InterruptSignal::Take()) continue;
-        buffer_.clear();
-        return Read::kInterrupted;
-      } else {
+      } else if (count == 0 || errno != EINTR) {
         return buffer_.empty() ? Read::kEnd : Take(buffer_.size(), line);  // a last line without its end
       }
     }
@@ -68,6 +72,7 @@ class Lines {
     return Read::kLine;
   }
 
+  const InterruptSignal* interrupt_;
   std::string buffer_;
 };
 
@@ -88,7 +93,7 @@ absl::StatusOr<ExitCode> Chat::Run() {
     interrupt.emplace();
     Notice(absl::StrFormat("context of %d tokens; /help lists commands, Ctrl-D leaves", sampling_.capacity()));
   }
-  Lines lines;
+  Lines lines(interrupt ? &*interrupt : nullptr);
   std::string line;
   for (;;) {
     if (terminal_) fputs(core::Styled(STDERR_FILENO, core::Style::kBold, "> ").c_str(), stderr);
@@ -127,7 +132,7 @@ Chat::Next Chat::RunCommand(const std::string& line) {
   } else {
     const std::string_view nearest = core::Nearest(command, kCommands);
     Notice(absl::StrFormat("unknown command %s%s; /help lists commands", command,
-                           nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest)));
+                           nearest.empty() ? "" : absl::StrFormat(", did you mean %s?", nearest)));
   }
   return Next::kGoOn;
 }

@@ -2,6 +2,7 @@
 #include "launch/generate.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -15,6 +16,7 @@
 
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
+#include "core/base/terminal.h"
 #include "data/tokenizer.h"
 #include "launch/chat.h"
 #include "launch/conversation.h"
@@ -44,6 +46,7 @@ absl::StatusOr<std::vector<int32_t>> ParseIds(const std::string& text) {
 
 std::string ReadPrompt(const GenerateOptions& options) {
   if (options.prompt) return *options.prompt;
+  if (core::IsTerminal(STDIN_FILENO)) fputs("the prompt, up to Ctrl-D:\n", stderr);
   std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
   if (!text.empty() && text.back() == '\n') text.pop_back();  // what `echo` adds
   return text;

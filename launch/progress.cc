@@ -91,16 +91,19 @@ void Progress::Update(ProgressState state) {
   last_shown_ = now;
   state.finish = ClockText(state.seconds_left);
   if (terminal_ && !state.validation_loss) return Draw(state);
-  Clear();
-  Write(Join(ProgressParts(state, std::numeric_limits<size_t>::max())) + "\n");
+  Write(TakeErasure() + Join(ProgressParts(state, LineColumns())) + "\n");
 }
 
 void Progress::Draw(const ProgressState& state) {
-  // The last column stays free: a cursor behind it may already be in the next row.
-  const size_t columns = static_cast<size_t>(std::max(core::TerminalColumns(STDOUT_FILENO), 2)) - 1;
-  const std::vector<ProgressPart> parts = ProgressParts(state, columns);
+  const std::vector<ProgressPart> parts = ProgressParts(state, LineColumns());
   Write(TakeErasure() + Join(parts));
   drawn_columns_ = Columns(parts);
+}
+
+size_t Progress::LineColumns() const {
+  if (!terminal_) return std::numeric_limits<size_t>::max();
+  // The last column stays free: a cursor behind it may already be in the next row.
+  return static_cast<size_t>(std::max(core::TerminalColumns(STDOUT_FILENO), 2)) - 1;
 }
 
 void Progress::Finish() {

@@ -48,6 +48,7 @@ class Progress {
 
  private:
   void Draw(const ProgressState& state);
+  size_t LineColumns() const;
   std::string TakeErasure();  // of the line that is drawn
 
   bool terminal_;

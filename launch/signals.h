@@ -25,7 +25,8 @@ class StopSignals {
   struct sigaction before_[4];
 };
 
-// Ctrl-C as an event, for as long as an object lives: it ends a wait for input and is there to be taken once.
+// Ctrl-C as an event, for as long as an object lives: it is there to be taken once, and ends a wait for input. One at a
+// time per process.
 class InterruptSignal {
  public:
   InterruptSignal();
@@ -35,9 +36,12 @@ class InterruptSignal {
 
   // Whether it was pressed since the last call.
   static bool Take();
+  // Until there is input to read or Ctrl-C to take.
+  void AwaitInput() const;
 
  private:
   struct sigaction before_;
+  int pipe_[2] = {-1, -1};  // the handler writes, a wait polls: so none is missed, whichever thread runs the handler
 };
 
 }  // namespace conclave::launch
