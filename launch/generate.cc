@@ -66,14 +66,14 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(const GenerateOptions& options, c
   return ids;
 }
 
-absl::Status CheckPrompt(const std::vector<int32_t>& prompt, const core::ModelConfig& config) {
-  if (prompt.empty()) return UsageError("--prompt: it is empty, and this tokenizer has no first token to add");
+absl::Status CheckPrompt(const std::vector<int32_t>& prompt, const char* option, const core::ModelConfig& config) {
+  if (prompt.empty()) return UsageError(absl::StrFormat("%s: it holds no token", option));
   for (const int32_t id : prompt) {
     if (id >= 0 && id < config.vocab_size) continue;
-    return UsageError(absl::StrFormat("--prompt-ids: %d is outside of the vocabulary of %d", id, config.vocab_size));
+    return UsageError(absl::StrFormat("%s: %d is outside of the vocabulary of %d", option, id, config.vocab_size));
   }
   if (static_cast<int64_t>(prompt.size()) < config.max_position_embeddings) return absl::OkStatus();
-  return UsageError(absl::StrFormat("--prompt: it has %d tokens, the model takes %d (max_position_embeddings)",
+  return UsageError(absl::StrFormat("%s: it has %d tokens, the model takes %d (max_position_embeddings)", option,
                                     prompt.size(), config.max_position_embeddings));
 }
 
@@ -134,7 +134,7 @@ absl::StatusOr<ExitCode> Converse(const GenerateOptions& options, const std::str
 absl::StatusOr<ExitCode> Continue(const GenerateOptions& options, const std::string& dir, const FolderConfig& config,
                                   const data::Tokenizer* tokenizer) {
   ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, PromptIds(options, tokenizer));
-  RETURN_IF_ERROR(CheckPrompt(prompt, config.model));
+  RETURN_IF_ERROR(CheckPrompt(prompt, options.prompt_ids ? "--prompt-ids" : "--prompt", config.model));
   const int64_t length = static_cast<int64_t>(prompt.size());
   const int64_t wanted = options.max_tokens.value_or(kDefaultTokens);
   const int64_t max_tokens = std::min(wanted, config.model.max_position_embeddings - length);

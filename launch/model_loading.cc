@@ -12,6 +12,7 @@
 #include "core/checkpoint/file_io.h"
 #include "core/checkpoint/model_folder.h"
 #include "core/config/hf_config.h"
+#include "launch/usage_error.h"
 #include "optim/weights.h"
 
 namespace conclave::launch {
@@ -72,7 +73,8 @@ absl::StatusOr<std::vector<int32_t>> ReadEndTokens(const std::string& dir) {
 absl::StatusOr<core::Precision> ChoosePrecision(const std::string& text, const FolderConfig& config) {
   const bool bf16 = text.empty() ? config.stored_bf16 && core::ValidateForBf16(config.model).ok() : text == "bf16";
   if (!bf16) return core::Precision::kF32;
-  RETURN_IF_ERROR(core::ValidateForBf16(config.model));
+  const absl::Status fits = core::ValidateForBf16(config.model);
+  if (!fits.ok()) return UsageError(absl::StrFormat("--precision: bf16 with %s", std::string(fits.message())));
   return core::Precision::kBf16;
 }
 

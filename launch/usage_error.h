@@ -11,7 +11,7 @@ namespace conclave::launch {
 
 // `message` names the option: "--prompt-ids: ...".
 absl::Status UsageError(std::string_view message);
-// The same failure, as one of usage.
+// The same failure, as one of usage; success stays success.
 absl::Status AsUsageError(absl::Status status);
 
 bool IsUsageError(const absl::Status& status);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conversations: what they say is what the whole rendered history gives, and keys do what a person expects.
-#include <sys/wait.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -84,6 +85,27 @@ TEST_F(ChatCommand, EveryAnswerIsThatOfTheWholeRenderedHistory) {
   const Outcome chat = Piped("line 1\nline 22 of\r\n\na", {"--system", "be brief", "--max-tokens", "25"});
   EXPECT_EQ(chat.code, 0) << chat.err;
   EXPECT_EQ(chat.out, expected);
+}
+
+// CPU time of the children that have ended, in seconds.
+double ChildSeconds() {
+  struct rusage usage = {};
+  ::getrusage(RUSAGE_CHILDREN, &usage);
+  return static_cast<double>(usage.ru_utime.tv_sec) + static_cast<double>(usage.ru_utime.tv_usec) * 1e-6;
+}
+
+TEST_F(ChatCommand, LaterTurnsCostTheirNewTokensAlone) {
+  const std::string first(6000, 'a');
+  const std::vector<std::string> more = {"--context", "10000", "--max-tokens", "1"};
+  double seconds[2];
+  for (const int turns : {0, 1}) {
+    const double before = ChildSeconds();
+    std::string input = first + "\n";
+    for (int i = 0; i < 20 * turns; ++i) input += "b\n";
+    ASSERT_EQ(Piped(input, more).code, 0);
+    seconds[turns] = ChildSeconds() - before;
+  }
+  EXPECT_LT(seconds[1], 4 * seconds[0]);  // 21 times without the cache
 }
 
 TEST_F(ChatCommand, ForgetsTheOldestTurnsWhenTheContextIsFullAndSaysSo) {
