@@ -33,8 +33,6 @@ namespace {
 
 using Command = std::function<absl::StatusOr<ExitCode>()>;
 
-constexpr int64_t kMany = INT64_MAX;
-
 void AddThreads(CLI::App& app, int& threads) {
   app.add_option("--threads", threads, "threads; 0 = all processors. Never changes a bit")
       ->type_name("N")
@@ -73,7 +71,7 @@ void AddSampling(CLI::App& app, SamplingOptions& options) {
       ->check(Within<int64_t>(0, INT32_MAX));
   add("--min-p", options.min_p, "SHARE", "drop tokens below this share of the most likely one")
       ->check(Within(0.0, 1.0));
-  add("--seed", options.seed, "N", "of the random draws")->check(Within<int64_t>(0, kMany));
+  add("--seed", options.seed, "N", "of the random draws")->check(Within<int64_t>(0, INT64_MAX));
   add("--sample", options.sample, "N", "number of the sample: other draws of the same seed")
       ->check(Within<int64_t>(0, INT32_MAX));
 }
