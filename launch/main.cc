@@ -127,7 +127,7 @@ void AddEval(CLI::App& root, EvalOptions& options, Command& command) {
 void AddVerify(CLI::App& root, VerifyOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("verify", "compare with what another program computed for this model");
   AddFolder(app, options.dir, "model folder");
-  app.add_option("--reference", options.reference, "safetensors file with inputs and expected values")
+  app.add_option("--reference", options.reference, "required: safetensors file with inputs and expected values")
       ->required()
       ->type_name(kFile);
   app.add_option("--dump", options.dump, "write our values under the same names")->type_name(kFile);
@@ -201,7 +201,7 @@ void AddHelp(CLI::App& root, HelpOptions& options, Command& command) {
 
 void AddCompletion(CLI::App& root, std::string& shell, Command& command) {
   CLI::App& app = *root.add_subcommand("completion", "print a script that completes commands, options and config keys");
-  CLI::Option* option = app.add_option("SHELL", shell, "the shell it is for");
+  CLI::Option* option = app.add_option("SHELL", shell, "the shell it is for: bash");
   option->required();
   AddChoices(*option, {"bash"});
   app.footer("In this shell: source <(conclave completion bash)");
@@ -246,6 +246,7 @@ ExitCode RunProgram(int argc, char** argv) {
   app.set_help_flag("-h,--help", "print this list");
   app.set_version_flag("--version", std::string("conclave ") + CONCLAVE_VERSION, "print the version");
   app.require_subcommand(1);
+  app.footer("conclave COMMAND --help lists the options of a command, conclave help KEY explains a key of a config.");
   Command command;
   TrainOptions train;
   train.version = CONCLAVE_VERSION;

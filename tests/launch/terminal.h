@@ -2,9 +2,9 @@
 // The built program in a terminal of its own: keys in, what is shown out.
 #pragma once
 
-#include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
