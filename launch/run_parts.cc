@@ -8,6 +8,7 @@
 #include "core/checkpoint/file_io.h"
 #include "core/checkpoint/model_folder.h"
 #include "launch/model_loading.h"
+#include "launch/usage_error.h"
 #include "optim/weights.h"
 
 namespace conclave::launch {
@@ -16,11 +17,12 @@ namespace {
 constexpr int64_t kMaxGenerationConfigBytes = 1 << 20;
 
 absl::Status CheckFolderModel(const core::Config& config, const core::ModelConfig& model) {
-  if (config.ComputePrecision() == core::Precision::kBf16) RETURN_IF_ERROR(core::ValidateForBf16(model));
+  if (config.ComputePrecision() == core::Precision::kBf16) {
+    RETURN_IF_ERROR(AsUsageError(core::ValidateForBf16(model)));
+  }
   if (config.data.sequence_length <= model.max_position_embeddings) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrFormat("data.sequence_length: %d is more than the %d positions of the model in %s",
-                      config.data.sequence_length, model.max_position_embeddings, config.model.from));
+  return UsageError(absl::StrFormat("data.sequence_length: %d is more than the %d positions of the model in %s",
+                                    config.data.sequence_length, model.max_position_embeddings, config.model.from));
 }
 
 void FillIds(int32_t bos, int32_t eos, core::ModelConfig& model) {
