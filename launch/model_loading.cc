@@ -22,7 +22,7 @@ constexpr int64_t kMaxConfigBytes = 16 << 20;
 
 absl::Status AddEndTokens(const std::string& path, std::vector<int32_t>& ids) {
   ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(path, kMaxConfigBytes));
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  ASSIGN_OR_RETURN(const nlohmann::json json, core::ParseJson(text, {.name = path}, {}));
   if (!json.is_object()) return absl::InvalidArgumentError(path + ": is not a JSON object");
   const auto found = json.find("eos_token_id");
   if (found == json.end() || found->is_null()) return absl::OkStatus();
