@@ -11,11 +11,13 @@
 
 #include "core/base/log.h"
 #include "core/config/help.h"
+#include "data/known_vocabularies.h"
 #include "launch/eval.h"
 #include "launch/exit_code.h"
 #include "launch/generate.h"
 #include "launch/inspect.h"
 #include "launch/train.h"
+#include "launch/train_tokenizer.h"
 #include "launch/verify.h"
 
 namespace conclave::launch {
@@ -102,6 +104,23 @@ void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
   app.callback([&] { command = [&] { return Inspect(options); }; });
 }
 
+void AddTokenize(CLI::App& root, TrainTokenizerOptions& options, Command& command) {
+  CLI::App& app = *root.add_subcommand("tokenize", "learn a byte-level BPE tokenizer from files");
+  app.add_option("--train", options.files, "text or .jsonl, plain or .gz")->required();
+  app.add_option("--vocab-size", options.vocab_size, "tokens to learn, with the 256 bytes and the special tokens")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--out", options.out, "folder for tokenizer.json and the files beside it")->required();
+  app.add_option("--special", options.special_tokens, "special tokens, cut out of the text; the first ends a document")
+      ->capture_default_str();
+  app.add_option("--field", options.field, "JSONL: the field that holds the text")->capture_default_str();
+  app.add_option("--pattern", options.pattern,
+                 "how text is cut into words: " + data::KnownFamilies() + ", or a regular expression")
+      ->capture_default_str();
+  AddThreads(app, options.threads);
+  app.callback([&] { command = [&] { return TrainTokenizer(options); }; });
+}
+
 void AddHelp(CLI::App& root, std::string& key, Command& command) {
   CLI::App& app = *root.add_subcommand("help", "meaning and default of a config key");
   app.add_option("KEY", key, "such as optim.lr; none: all groups");
@@ -125,12 +144,14 @@ int Main(int argc, char** argv) {
   EvalOptions eval;
   VerifyOptions verify;
   InspectOptions inspect;
+  TrainTokenizerOptions train_tokenizer;
   std::string key;
   AddTrain(app, train, command);
   AddGenerate(app, generate, command);
   AddEval(app, eval, command);
   AddVerify(app, verify, command);
   AddInspect(app, inspect, command);
+  AddTokenize(app, train_tokenizer, command);
   AddHelp(app, key, command);
   try {
     app.parse(argc, argv);
