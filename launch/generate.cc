@@ -54,7 +54,8 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(const GenerateOptions& options, c
   const std::string text = ReadPrompt(options);
   if (options.chat) {
     const data::Message message{data::Role::kUser, text};
-    return data::RenderChat(*tokenizer, {&message, 1}, data::GenerationPrompt::kAdd);
+    ASSIGN_OR_RETURN(const data::ChatTemplate chat, data::ChatTemplate::Choose("auto", *tokenizer));
+    return chat.Render(*tokenizer, {&message, 1}, data::GenerationPrompt::kAdd);
   }
   std::vector<int32_t> ids;
   if (tokenizer->bos_id() >= 0) ids.push_back(tokenizer->bos_id());
