@@ -11,6 +11,7 @@
 
 #include "core/base/check.h"
 #include "core/base/hash.h"
+#include "core/base/json_tree.h"
 #include "data/chat_template.h"
 #include "data/tokenizer_json_writer.h"
 
@@ -130,16 +131,16 @@ std::map<std::string, std::string> ByteTokenizer::Files() const {
 
 bool ByteTokenizer::Describes(std::string_view tokenizer_json) {
   constexpr size_t kMaxBytes = 64 << 10;  // ours has about 12 KiB; no need to read a vocabulary of megabytes
-  if (tokenizer_json.size() > kMaxBytes) return false;
-  const Json file = Json::parse(tokenizer_json, nullptr, /*allow_exceptions=*/false);
-  const Json& model = Member(file, "model");
-  const Json& splitter = Member(file, "pre_tokenizer");
+  const absl::StatusOr<Json> file = core::ParseJson(tokenizer_json, {}, {.max_bytes = kMaxBytes});
+  if (!file.ok()) return false;
+  const Json& model = Member(*file, "model");
+  const Json& splitter = Member(*file, "pre_tokenizer");
   const Json expected = Json::parse(DescriptionJson());
   return Member(model, "type") == "BPE" && SameVocabulary(Member(model, "vocab"), expected["model"]["vocab"]) &&
-         Member(model, "merges") == Json::array() && Member(file, "normalizer").is_null() &&
-         AddsNothing(Member(file, "post_processor")) && Member(splitter, "type") == "ByteLevel" &&
+         Member(model, "merges") == Json::array() && Member(*file, "normalizer").is_null() &&
+         AddsNothing(Member(*file, "post_processor")) && Member(splitter, "type") == "ByteLevel" &&
          Member(splitter, "add_prefix_space") == false &&
-         SameAddedTokens(Member(file, "added_tokens"), expected["added_tokens"]);
+         SameAddedTokens(Member(*file, "added_tokens"), expected["added_tokens"]);
 }
 
 }  // namespace conclave::data

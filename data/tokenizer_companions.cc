@@ -10,7 +10,7 @@
 #include "nlohmann/json.hpp"
 
 #include "core/base/status_macros.h"
-#include "core/config/hf_json.h"
+#include "core/base/json_tree.h"
 #include "data/byte_alphabet.h"
 #include "data/small_file.h"
 
@@ -53,7 +53,7 @@ absl::StatusOr<Json> ParseIfThere(const std::map<std::string, std::string>& file
   const auto file = files.find(name);
   if (file == files.end()) return Json::object();
   const std::string path = (std::filesystem::path(folder) / name).string();
-  ASSIGN_OR_RETURN(Json json, core::ParseJson(file->second, path));
+  ASSIGN_OR_RETURN(Json json, core::ParseJson(file->second, {.name = path}, {}));
   if (!json.is_object()) return absl::InvalidArgumentError(absl::StrFormat("%s: not a JSON object", path));
   return json;
 }

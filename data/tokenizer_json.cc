@@ -19,6 +19,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kMaxId = int64_t{1} << 22;
+constexpr size_t kMaxBytes = size_t{256} << 20;
 
 absl::Status Refuse(const std::string& what) { return absl::UnimplementedError(what); }
 
@@ -156,26 +157,26 @@ absl::Status ReadAddedTokens(const Json& root, BpeDescription& out) {
   return absl::OkStatus();
 }
 
+using Vocabulary = std::vector<std::pair<std::string, uint64_t>>;
 using VocabularyMap = absl::flat_hash_map<std::string_view, int32_t>;
 
-absl::StatusOr<VocabularyMap> ReadVocabulary(const TokenizerJsonEvents& events, BpeDescription& out) {
+// Maps views into `vocabulary`, of which no text stands twice.
+absl::StatusOr<VocabularyMap> ReadVocabulary(const Vocabulary& vocabulary, BpeDescription& out) {
   VocabularyMap ids;
-  ids.reserve(events.vocabulary().size());
+  ids.reserve(vocabulary.size());
   std::vector<bool> used;
-  for (const auto& [text, id] : events.vocabulary()) {
+  for (const auto& [text, id] : vocabulary) {
     if (id > kMaxId) {
       return absl::InvalidArgumentError(absl::StrFormat("model.vocab: id %d of \"%s\" is above %d", id, text, kMaxId));
     }
     if (id >= used.size()) used.resize(id + 1);
     if (used[id]) return absl::InvalidArgumentError(absl::StrFormat("model.vocab: id %d is given to two texts", id));
     used[id] = true;
-    if (!ids.emplace(text, static_cast<int32_t>(id)).second) {
-      return absl::InvalidArgumentError(absl::StrFormat("model.vocab: \"%s\" is listed twice", text));
-    }
+    ids.emplace(text, static_cast<int32_t>(id));
   }
   if (ids.empty()) return absl::InvalidArgumentError("model.vocab is missing or empty");
   out.tokens.resize(used.size());
-  for (const auto& [text, id] : events.vocabulary()) {
+  for (const auto& [text, id] : vocabulary) {
     if (std::optional<std::string> bytes = FromByteAlphabet(text)) {
       out.tokens[id] = *std::move(bytes);
     } else {
@@ -185,10 +186,11 @@ absl::StatusOr<VocabularyMap> ReadVocabulary(const TokenizerJsonEvents& events, 
   return ids;
 }
 
-absl::Status ReadMerges(const TokenizerJsonEvents& events, const VocabularyMap& ids, BpeDescription& out) {
-  out.merges.reserve(events.merges().size());
+absl::Status ReadMerges(const std::vector<std::pair<std::string, std::string>>& merges, const VocabularyMap& ids,
+                        BpeDescription& out) {
+  out.merges.reserve(merges.size());
   std::string joined;
-  for (const auto& [left, right] : events.merges()) {
+  for (const auto& [left, right] : merges) {
     joined.assign(left).append(right);
     const auto left_id = ids.find(left), right_id = ids.find(right), result = ids.find(joined);
     if (left_id == ids.end() || right_id == ids.end() || result == ids.end()) {
@@ -215,8 +217,8 @@ std::vector<std::string> TemplateTokens(const Json& root) {
   return names;
 }
 
-absl::StatusOr<TokenizerJson> Interpret(const TokenizerJsonEvents& events) {
-  const Json& root = events.rest();
+absl::StatusOr<TokenizerJson> Interpret(TokenizerJsonEvents& events) {
+  const Json root = events.Take();
   const Json& model = Member(root, "model");
   TokenizerJson file;
   BpeDescription& out = file.description;
@@ -224,8 +226,9 @@ absl::StatusOr<TokenizerJson> Interpret(const TokenizerJsonEvents& events) {
   RETURN_IF_ERROR(ReadNormalizers(root, out));
   RETURN_IF_ERROR(ReadPreTokenizers(root, out));
   RETURN_IF_ERROR(ReadAddedTokens(root, out));
-  ASSIGN_OR_RETURN(const VocabularyMap ids, ReadVocabulary(events, out));
-  RETURN_IF_ERROR(ReadMerges(events, ids, out));
+  const Vocabulary vocabulary = events.TakeVocabulary();
+  ASSIGN_OR_RETURN(const VocabularyMap ids, ReadVocabulary(vocabulary, out));
+  RETURN_IF_ERROR(ReadMerges(events.TakeMerges(), ids, out));
   out.ignore_merges = FlagOf(model, "ignore_merges", false);
   if (const std::string unknown = TextOf(model, "unk_token"); !unknown.empty()) {
     const auto found = ids.find(unknown);
@@ -238,14 +241,11 @@ absl::StatusOr<TokenizerJson> Interpret(const TokenizerJsonEvents& events) {
 }  // namespace
 
 absl::StatusOr<TokenizerJson> ParseTokenizerJson(std::string_view text, const std::string& name) {
-  const auto prefixed = [&](const absl::Status& status) {
-    return absl::Status(status.code(), absl::StrFormat("%s: %s", name, std::string(status.message())));
-  };
   TokenizerJsonEvents events;
-  if (const absl::Status read = events.Read(text); !read.ok()) return prefixed(read);
+  RETURN_IF_ERROR(core::ReadJson(text, {.name = name}, {.max_bytes = kMaxBytes}, events));
   absl::StatusOr<TokenizerJson> file = Interpret(events);
-  if (!file.ok()) return prefixed(file.status());
-  return file;
+  if (file.ok()) return file;
+  return absl::Status(file.status().code(), absl::StrFormat("%s: %s", name, std::string(file.status().message())));
 }
 
 }  // namespace conclave::data

@@ -2,14 +2,20 @@
 #include "launch/banner.h"
 
 #include <stdio.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "absl/strings/str_format.h"
 
+#include "core/base/terminal.h"
 #include "core/model/model_graph.h"
 #include "launch/text.h"
 
 namespace conclave::launch {
 namespace {
+
+constexpr size_t kLabelColumns = 11;
 
 std::string ExpertsText(const core::ModelConfig& model) {
   if (model.n_routed_experts == 0) return "dense";
@@ -18,14 +24,14 @@ std::string ExpertsText(const core::ModelConfig& model) {
 }
 
 void PrintMemory(const RunParts& parts) {
-  int64_t total = parts.trainer->planned_memory().Total();
+  const int64_t activations = parts.trainer->planned_memory().Total();
+  int64_t total = activations;
   for (const auto& row : parts.model->params().memory()) total += row.bytes;
-  PrintLine(absl::StrFormat("memory     %s", BytesText(total)));
+  PrintLabelled("memory", BytesText(total));
   for (const auto& row : parts.model->params().memory()) {
-    PrintLine(absl::StrFormat("           %-28s %12s", row.name, BytesText(row.bytes)));
+    PrintLabelled("", absl::StrFormat("%-28s %12s", row.name, BytesText(row.bytes)));
   }
-  PrintLine(absl::StrFormat("           %-28s %12s", "activations, planned",
-                            BytesText(parts.trainer->planned_memory().Total())));
+  PrintLabelled("", absl::StrFormat("%-28s %12s", "activations, planned", BytesText(activations)));
 }
 
 }  // namespace
@@ -36,25 +42,33 @@ void PrintLine(std::string_view text) {
   fflush(stdout);
 }
 
-void PrintBanner(const RunFolder& folder, const core::Config& config, const RunParts& parts,
-                 const std::string& resumed_from) {
+void PrintLabelled(std::string_view label, std::string_view text) {
+  const std::string blanks(kLabelColumns - std::min(label.size(), kLabelColumns), ' ');
+  const std::string shown = label.empty() ? "" : core::Styled(STDOUT_FILENO, core::Style::kBold, label);
+  PrintLine(absl::StrFormat("%s%s%s", shown, blanks, text));
+}
+
+void PrintBanner(const core::Config& config, const RunParts& parts, const std::string& start,
+                 const std::string& version) {
   const core::ModelConfig& model = parts.model_config;
   const core::ModelGraph graph = core::MakeModelGraph(model, config.data.sequence_length);
   const int64_t rows = config.batch.sequences, length = config.data.sequence_length;
   const int64_t micro = config.batch.micro_sequences > 0 ? config.batch.micro_sequences : rows;
-  PrintLine(absl::StrFormat("model      %s: %d blocks%s, hidden size %d, %s", model.model_type, model.num_hidden_layers,
-                            model.num_nextn_predict_layers > 0 ? " and multi-token prediction" : "", model.hidden_size,
-                            ExpertsText(model)));
-  PrintLine(absl::StrFormat("           %s parameters, %s active per token", CountText(graph.params()),
-                            CountText(graph.active_params())));
+  PrintLabelled("program", absl::StrFormat("conclave %s, %s", version, parts.device->Description()));
+  PrintLabelled("model",
+                absl::StrFormat("%s: %d blocks%s, hidden size %d, %s", model.model_type, model.num_hidden_layers,
+                                model.num_nextn_predict_layers > 0 ? " and multi-token prediction" : "",
+                                model.hidden_size, ExpertsText(model)));
+  PrintLabelled("", absl::StrFormat("%s parameters, %s active per token", CountText(graph.params()),
+                                    CountText(graph.active_params())));
   PrintMemory(parts);
-  PrintLine(absl::StrFormat("data       %s", parts.loader->Description()));
-  PrintLine(absl::StrFormat("batch      %s tokens per step: %d rows of %d, %d at a time", CountText(rows * length),
-                            rows, length, micro));
-  PrintLine(absl::StrFormat("training   %d steps, seed %d, precision %s, %s", config.train.steps, config.train.seed,
-                            config.precision, parts.device->Description()));
-  PrintLine(absl::StrFormat("output     %s", folder.dir()));
-  PrintLine(resumed_from.empty() ? "start      new run" : "start      resuming from " + resumed_from);
+  PrintLabelled("data", parts.loader->Description());
+  PrintLabelled("batch", absl::StrFormat("%s tokens per step: %d rows of %d, %d at a time", CountText(rows * length),
+                                         rows, length, micro));
+  PrintLabelled("training", absl::StrFormat("%s steps, seed %d, precision %s", CountText(config.train.steps),
+                                            config.train.seed, config.precision));
+  PrintLabelled("output", config.run.dir);
+  PrintLabelled("start", start);
   PrintLine("");
 }
 

@@ -18,6 +18,7 @@
 #include "launch/metrics.h"
 #include "launch/model_loading.h"
 #include "launch/text.h"
+#include "launch/usage_error.h"
 
 namespace conclave::launch {
 namespace {
@@ -92,13 +93,11 @@ absl::StatusOr<ExitCode> Eval(const EvalOptions& options) {
   ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(options.dir));
   ASSIGN_OR_RETURN(const FolderConfig config, ReadFolderConfig(dir));
   ASSIGN_OR_RETURN(const auto tokenizer, data::LoadTokenizer(options.tokenizer.empty() ? dir : options.tokenizer));
-  if (options.batch < 1) return absl::InvalidArgumentError("--batch must be at least 1");
   core::DataConfig data;
   data.sequence_length = options.sequence_length > 0 ? options.sequence_length : DefaultLength(dir, config.model);
   if (data.sequence_length > config.model.max_position_embeddings) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("--sequence-length %d is more than the model's max_position_embeddings, %d",
-                        data.sequence_length, config.model.max_position_embeddings));
+    return UsageError(absl::StrFormat("--sequence-length: %d is more than the model's max_position_embeddings, %d",
+                                      data.sequence_length, config.model.max_position_embeddings));
   }
   for (const std::string& file : options.files) {
     core::SourceConfig source;

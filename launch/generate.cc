@@ -2,29 +2,32 @@
 #include "launch/generate.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
 
 #include "core/base/log.h"
-#include "core/base/rng.h"
 #include "core/base/status_macros.h"
-#include "core/model/decoder.h"
+#include "core/base/terminal.h"
 #include "data/chat_template.h"
 #include "data/tokenizer.h"
+#include "launch/chat.h"
+#include "launch/conversation.h"
 #include "launch/model_loading.h"
+#include "launch/usage_error.h"
 
 namespace conclave::launch {
 namespace {
 
-using core::DType;
-using core::Tensor;
+constexpr int64_t kDefaultTokens = 128, kDefaultChatTokens = 1024, kDefaultContext = 4096;
 
 absl::StatusOr<std::vector<int32_t>> ParseIds(const std::string& text) {
   std::vector<int32_t> ids;
@@ -34,7 +37,7 @@ absl::StatusOr<std::vector<int32_t>> ParseIds(const std::string& text) {
     int32_t id = 0;
     const std::from_chars_result result = std::from_chars(at, end, id);
     if (result.ec != std::errc() || (result.ptr != end && *result.ptr != ',')) {
-      return absl::InvalidArgumentError(absl::StrFormat("--prompt-ids: \"%s\" is not a list such as 1,2,3", text));
+      return UsageError(absl::StrFormat("--prompt-ids: \"%s\" is not a list such as 1,2,3", text));
     }
     ids.push_back(id);
     at = result.ptr + (result.ptr != end);
@@ -44,6 +47,7 @@ absl::StatusOr<std::vector<int32_t>> ParseIds(const std::string& text) {
 
 std::string ReadPrompt(const GenerateOptions& options) {
   if (options.prompt) return *options.prompt;
+  if (core::IsTerminal(STDIN_FILENO)) fputs("the prompt, up to Ctrl-D:\n", stderr);
   std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
   if (!text.empty() && text.back() == '\n') text.pop_back();  // what `echo` adds
   return text;
@@ -53,9 +57,10 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(const GenerateOptions& options, c
   if (!tokenizer) return ParseIds(*options.prompt_ids);
   const std::string text = ReadPrompt(options);
   if (options.chat) {
-    const data::Message message{data::Role::kUser, text};
-    ASSIGN_OR_RETURN(const data::ChatTemplate chat, data::ChatTemplate::Choose("auto", *tokenizer));
-    return chat.Render(*tokenizer, {&message, 1}, data::GenerationPrompt::kAdd);
+    ASSIGN_OR_RETURN(data::ChatTemplate chat_template, data::ChatTemplate::Choose("auto", *tokenizer));
+    Conversation conversation(*tokenizer, std::move(chat_template), options.system);
+    conversation.Add(data::Role::kUser, text);
+    return conversation.Render();
   }
   std::vector<int32_t> ids;
   if (tokenizer->bos_id() >= 0) ids.push_back(tokenizer->bos_id());
@@ -63,61 +68,16 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(const GenerateOptions& options, c
   return ids;
 }
 
-absl::Status CheckPrompt(const std::vector<int32_t>& prompt, const core::ModelConfig& config) {
-  if (prompt.empty())
-    return absl::InvalidArgumentError("the prompt is empty, and this tokenizer has no first token to add");
+absl::Status CheckPrompt(const std::vector<int32_t>& prompt, const char* option, const core::ModelConfig& config) {
+  if (prompt.empty()) return UsageError(absl::StrFormat("%s: it holds no token", option));
   for (const int32_t id : prompt) {
     if (id >= 0 && id < config.vocab_size) continue;
-    return absl::InvalidArgumentError(
-        absl::StrFormat("prompt id %d is outside of the vocabulary of %d", id, config.vocab_size));
+    return UsageError(absl::StrFormat("%s: %d is outside of the vocabulary of %d", option, id, config.vocab_size));
   }
   if (static_cast<int64_t>(prompt.size()) < config.max_position_embeddings) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrFormat("the prompt has %d tokens, the model takes %d (max_position_embeddings)", prompt.size(),
-                      config.max_position_embeddings));
+  return UsageError(absl::StrFormat("%s: it has %d tokens, the model takes %d (max_position_embeddings)", option,
+                                    prompt.size(), config.max_position_embeddings));
 }
-
-// Draws the next token of one sequence; memory for one draw.
-class Sampler {
- public:
-  static absl::StatusOr<Sampler> Create(core::Model& model, const GenerateOptions& options) {
-    Sampler sampler(model);
-    ASSIGN_OR_RETURN(sampler.memory_, model.device().Allocate(3 * core::kArenaAlignment, "sampling"));
-    core::Arena arena("sampling");
-    arena.Attach(sampler.memory_->data(), sampler.memory_->bytes());
-    sampler.args_ = {.logits = {},
-                     .temperature = static_cast<float>(options.temperature),
-                     .top_p = static_cast<float>(options.top_p),
-                     .min_p = static_cast<float>(options.min_p),
-                     .top_k = static_cast<int>(options.top_k),
-                     .key = core::RandomKey(static_cast<uint64_t>(options.seed), core::RandomPurpose::kSampling, 0),
-                     .draw_ids = arena.Allocate(DType::kI64, {1}),
-                     .tokens = arena.Allocate(DType::kI32, {1}),
-                     .log_probs = arena.Allocate(DType::kF32, {1})};
-    sampler.sample_ = options.sample;
-    return sampler;
-  }
-
-  // `position`: of the token that is drawn.
-  int32_t Draw(Tensor logits, int64_t position) {
-    const int64_t draw_id = (sample_ << 32) + position;
-    model_->device().CopyToDevice(model_->stream(), &draw_id, args_.draw_ids);
-    args_.logits = logits;
-    model_->kernels().Sample(args_);
-    int32_t token = 0;
-    model_->device().CopyToHost(model_->stream(), args_.tokens, &token);
-    model_->device().Synchronize(model_->stream());
-    return token;
-  }
-
- private:
-  explicit Sampler(core::Model& model) : model_(&model) {}
-
-  core::Model* model_;
-  core::SampleArgs args_;
-  int64_t sample_ = 0;
-  std::unique_ptr<core::DeviceBuffer> memory_;
-};
 
 // What the user sees of a token: text, or its id.
 class Output {
@@ -140,60 +100,76 @@ class Output {
   bool first_ = true;
 };
 
-absl::Status CheckOptions(const GenerateOptions& options) {
-  if (options.max_tokens < 0) return absl::InvalidArgumentError("--max-tokens must not be negative");
-  if (options.seed < 0 || options.sample < 0 || options.sample >= int64_t{1} << 31) {
-    return absl::InvalidArgumentError("--seed and --sample must not be negative, --sample must be below 2^31");
+// The model with a cache for `capacity` tokens.
+struct Generator {
+  LoadedModel loaded;
+  std::unique_ptr<Sampling> sampling;  // freed before the model
+};
+
+absl::StatusOr<Generator> LoadGenerator(const GenerateOptions& options, const std::string& dir,
+                                        const FolderConfig& config, const data::Tokenizer* tokenizer,
+                                        int64_t capacity) {
+  ASSIGN_OR_RETURN(std::vector<int32_t> end_tokens, ReadEndTokens(dir));
+  end_tokens.push_back(static_cast<int32_t>(config.model.eos_token_id));  // -1, none, is never drawn
+  if (tokenizer) end_tokens.push_back(tokenizer->eos_id());
+  ASSIGN_OR_RETURN(const core::Precision precision, ChoosePrecision(options.precision, config));
+  Generator generator;
+  ASSIGN_OR_RETURN(generator.loaded, LoadForInference(dir, config, precision, options.threads, capacity));
+  ASSIGN_OR_RETURN(Sampling sampling,
+                   Sampling::Create(*generator.loaded.model, options.sampling, capacity, std::move(end_tokens)));
+  generator.sampling = std::make_unique<Sampling>(std::move(sampling));
+  return generator;
+}
+
+absl::StatusOr<ExitCode> Converse(const GenerateOptions& options, const std::string& dir, const FolderConfig& config,
+                                  const data::Tokenizer& tokenizer) {
+  const int64_t positions = config.model.max_position_embeddings;
+  if (options.context > positions) {
+    return UsageError(absl::StrFormat("--context: %d is more than the model's max_position_embeddings, %d",
+                                      options.context, positions));
   }
-  if (!(options.temperature >= 0) || !(options.top_p > 0 && options.top_p <= 1) ||
-      !(options.min_p >= 0 && options.min_p <= 1) || options.top_k < 0 || options.top_k > INT32_MAX) {
-    return absl::InvalidArgumentError(
-        "sampling: --temperature and --top-k must not be negative, --top-p lies in (0, 1], --min-p in [0, 1]");
+  const int64_t capacity = options.context > 0 ? options.context : std::min(positions, kDefaultContext);
+  ASSIGN_OR_RETURN(data::ChatTemplate chat_template, data::ChatTemplate::Choose("auto", tokenizer));
+  ASSIGN_OR_RETURN(const Generator generator, LoadGenerator(options, dir, config, &tokenizer, capacity));
+  return Chat(tokenizer, std::move(chat_template), *generator.sampling, options.system,
+              options.max_tokens.value_or(kDefaultChatTokens))
+      .Run();
+}
+
+absl::StatusOr<ExitCode> Continue(const GenerateOptions& options, const std::string& dir, const FolderConfig& config,
+                                  const data::Tokenizer* tokenizer) {
+  ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, PromptIds(options, tokenizer));
+  RETURN_IF_ERROR(CheckPrompt(prompt, options.prompt_ids ? "--prompt-ids" : "--prompt", config.model));
+  const int64_t length = static_cast<int64_t>(prompt.size());
+  const int64_t wanted = options.max_tokens.value_or(kDefaultTokens);
+  const int64_t max_tokens = std::min(wanted, config.model.max_position_embeddings - length);
+  if (max_tokens < wanted && options.max_tokens) {
+    core::LogWarning(absl::StrFormat("the model takes %d tokens: at most %d are generated",
+                                     config.model.max_position_embeddings, max_tokens));
   }
-  return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Generator generator, LoadGenerator(options, dir, config, tokenizer, length + max_tokens));
+  Output output(tokenizer);
+  generator.sampling->Generate(prompt, max_tokens, [&](int32_t token) {
+    output.Push(token);
+    return true;
+  });
+  output.Finish();
+  return ExitCode::kDone;
 }
 
 }  // namespace
 
 absl::StatusOr<ExitCode> Generate(const GenerateOptions& options) {
-  RETURN_IF_ERROR(CheckOptions(options));
   ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(options.dir));
   ASSIGN_OR_RETURN(const FolderConfig config, ReadFolderConfig(dir));
-  std::unique_ptr<data::Tokenizer> tokenizer;
-  if (!options.prompt_ids) {
-    auto loaded = data::LoadTokenizer(dir);
-    if (!loaded.ok()) {
-      return absl::Status(loaded.status().code(), absl::StrFormat("%s; without a tokenizer give --prompt-ids 1,2,3",
-                                                                  std::string(loaded.status().message())));
-    }
-    tokenizer = std::move(loaded).value();
+  if (options.prompt_ids) return Continue(options, dir, config, nullptr);
+  const auto tokenizer = data::LoadTokenizer(dir);
+  if (!tokenizer.ok()) {
+    return absl::Status(tokenizer.status().code(), absl::StrFormat("%s; without a tokenizer give --prompt-ids 1,2,3",
+                                                                   std::string(tokenizer.status().message())));
   }
-  ASSIGN_OR_RETURN(std::vector<int32_t> tokens, PromptIds(options, tokenizer.get()));
-  RETURN_IF_ERROR(CheckPrompt(tokens, config.model));
-  const int64_t prompt_length = static_cast<int64_t>(tokens.size());
-  const int64_t room = config.model.max_position_embeddings - prompt_length;
-  const int64_t max_tokens = std::min(options.max_tokens, room);
-  if (max_tokens < options.max_tokens) {
-    core::LogWarning(absl::StrFormat("the model takes %d tokens: at most %d are generated",
-                                     config.model.max_position_embeddings, max_tokens));
-  }
-  ASSIGN_OR_RETURN(const core::Precision precision, ChoosePrecision(options.precision, config));
-  const int64_t capacity = prompt_length + max_tokens;
-  ASSIGN_OR_RETURN(LoadedModel loaded, LoadForInference(dir, config, precision, options.threads, capacity));
-  ASSIGN_OR_RETURN(const auto decoder, core::Decoder::Create(*loaded.model, 1, capacity));
-  ASSIGN_OR_RETURN(Sampler sampler, Sampler::Create(*loaded.model, options));
-
-  const int32_t tokenizer_eos = tokenizer ? tokenizer->eos_id() : -1;
-  Output output(tokenizer.get());
-  for (int64_t i = 0; i < max_tokens; ++i) {
-    decoder->Append({&tokens, 1});
-    const int32_t token = sampler.Draw(decoder->logits(), prompt_length + i);
-    if (token == tokenizer_eos || token == config.model.eos_token_id) break;
-    output.Push(token);
-    tokens.assign(1, token);
-  }
-  output.Finish();
-  return ExitCode::kDone;
+  const bool conversation = options.chat && !options.prompt;
+  return conversation ? Converse(options, dir, config, **tokenizer) : Continue(options, dir, config, tokenizer->get());
 }
 
 }  // namespace conclave::launch

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `conclave generate`: text from a model folder, token by token as it comes.
+// `conclave generate`: text from a model folder, token by token as it comes; with --chat a conversation.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 
 #include "launch/exit_code.h"
+#include "launch/sampling.h"
 
 namespace conclave::launch {
 
@@ -16,11 +17,11 @@ struct GenerateOptions {
   std::string dir;
   std::optional<std::string> prompt;      // none: standard input
   std::optional<std::string> prompt_ids;  // "1,2,3": no tokenizer is needed, ids are printed
-  bool chat = false;
-  int64_t max_tokens = 128;
-  double temperature = 1, top_p = 1, min_p = 0;
-  int64_t top_k = 0;
-  int64_t seed = 0, sample = 0;
+  bool chat = false;                      // the prompt is a message; without one: a conversation
+  std::string system;                     // message above the conversation
+  std::optional<int64_t> max_tokens;      // default: 128, in a conversation 1024
+  int64_t context = 0;                    // tokens a conversation may hold; 0: at most 4096
+  SamplingOptions sampling;
   std::string precision;
   int threads = 0;
 };

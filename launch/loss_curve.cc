@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/loss_curve.h"
 
+#include <langinfo.h>
+#include <locale.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string_view>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -11,6 +15,8 @@
 namespace conclave::launch {
 namespace {
 
+// By eighths of a line that a column fills.
+constexpr const char* kAscii[] = {" ", ".", ".", ".", ":", ":", ":", "#", "#"};
 constexpr const char* kBlocks[] = {" ", "\u2581", "\u2582", "\u2583", "\u2584", "\u2585", "\u2586", "\u2587", "\u2588"};
 
 // NaN where a share holds no finite value.
@@ -32,7 +38,15 @@ std::vector<double> ColumnMeans(std::span<const double> values, int columns) {
 
 }  // namespace
 
-std::string LossCurve(std::span<const double> values, int columns, int lines) {
+PlotCharacters PlotCharactersOfLocale() {
+  const locale_t locale = ::newlocale(LC_CTYPE_MASK, "", nullptr);  // of this question only: the program's stays "C"
+  if (locale == nullptr) return PlotCharacters::kAscii;
+  const bool utf8 = std::string_view(::nl_langinfo_l(CODESET, locale)) == "UTF-8";
+  ::freelocale(locale);
+  return utf8 ? PlotCharacters::kBlocks : PlotCharacters::kAscii;
+}
+
+std::string LossCurve(std::span<const double> values, int columns, int lines, PlotCharacters characters) {
   const std::vector<double> means = ColumnMeans(values, columns);
   double low = std::numeric_limits<double>::infinity(), high = -low;
   for (const double mean : means) {
@@ -41,6 +55,7 @@ std::string LossCurve(std::span<const double> values, int columns, int lines) {
     high = std::max(high, mean);
   }
   if (means.size() < 2 || !(high >= low)) return "";
+  const auto& levels = characters == PlotCharacters::kBlocks ? kBlocks : kAscii;
   std::string text;
   for (int line = lines - 1; line >= 0; --line) {
     const bool top = line == lines - 1;
@@ -49,7 +64,7 @@ std::string LossCurve(std::span<const double> values, int columns, int lines) {
       // At least one eighth, so that the lowest point is still seen.
       const double height = high > low ? (mean - low) / (high - low) : 0;
       const int eighths = std::isfinite(mean) ? 1 + static_cast<int>(height * (8 * lines - 1)) : 0;
-      text += kBlocks[std::clamp(eighths - 8 * line, 0, 8)];
+      text += levels[std::clamp(eighths - 8 * line, 0, 8)];
     }
     text += "\n";
   }

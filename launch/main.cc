@@ -1,23 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // conclave: one binary, one subcommand per verb. This file is the table of commands and their options; each command is
-// a function of an options struct, in a file of its own.
+// a function of an options struct, in a file of its own. What is wrong with an option ends here, as exit code 2.
 #include <stdio.h>
+#include <unistd.h>
 
 #include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_format.h"
 
-#include "core/base/log.h"
+#include "core/base/terminal.h"
 #include "core/config/help.h"
+#include "core/config/nearest.h"
 #include "data/known_vocabularies.h"
+#include "launch/completion.h"
 #include "launch/eval.h"
 #include "launch/exit_code.h"
 #include "launch/generate.h"
+#include "launch/help_formatter.h"
 #include "launch/inspect.h"
+#include "launch/option_checks.h"
+#include "launch/reference_page.h"
 #include "launch/train.h"
 #include "launch/train_tokenizer.h"
+#include "launch/usage_error.h"
 #include "launch/verify.h"
 
 namespace conclave::launch {
@@ -26,79 +36,116 @@ namespace {
 using Command = std::function<absl::StatusOr<ExitCode>()>;
 
 void AddThreads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "threads; 0 = all processors. Never changes a bit")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", threads, "threads; 0 = all processors. Never changes a bit")
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(Within<int64_t>(0, 1024));
 }
 
-void AddPrecision(CLI::App& app, std::string& precision) {
-  app.add_option("--precision", precision, "f32 | bf16; default: as the folder is stored")
-      ->check(CLI::IsMember({"f32", "bf16"}));
+void AddPrecision(CLI::App& app, std::string& precision, const char* help) {
+  AddChoices(*app.add_option("--precision", precision, help), {"f32", "bf16"});
 }
+
+void AddFolder(CLI::App& app, std::string& dir, const char* help) {
+  app.add_option("DIR", dir, help)->required()->type_name(kFolder);
+}
+
+constexpr char kAnyFolder[] = "model folder, or a run folder (its newest checkpoint)";
 
 void AddTrain(CLI::App& root, TrainOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("train", "train a model; the same command again resumes");
-  app.add_option("CONFIG", options.config, "YAML file (see: conclave help)")->required();
-  app.add_option("OVERRIDES", options.overrides, "changes such as optim.lr=1e-4 data.train.0.path=my.txt");
+  app.add_option("CONFIG", options.config, "YAML file (its keys: conclave help)")->required()->type_name(kFile);
+  app.add_option("OVERRIDES", options.overrides, "changes such as optim.lr=1e-4 data.train.0.path=my.txt")
+      ->type_name(kOverride);
+  app.add_flag("--dry-run", options.dry_run, "say what would be trained and what memory it takes; write nothing");
   AddThreads(app, options.threads);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 75 saved after TERM or USR1, 130 saved after Ctrl-C.");
   app.callback([&] { command = [&] { return Train(options); }; });
 }
 
+void AddSampling(CLI::App& app, SamplingOptions& options) {
+  const auto add = [&app](const char* name, auto& value, const char* type, const char* help) {
+    return app.add_option(name, value, help)->type_name(type)->capture_default_str();
+  };
+  add("--temperature", options.temperature, "T", "0 = always the most likely token")->check(Within(0.0, 1e6));
+  add("--top-p", options.top_p, "SHARE", "keep the most likely tokens with this share; 1 = all")->check(Above(0, 1));
+  add("--top-k", options.top_k, "N", "keep this many of the most likely tokens; 0 = all")
+      ->check(Within<int64_t>(0, INT32_MAX));
+  add("--min-p", options.min_p, "SHARE", "drop tokens below this share of the most likely one")
+      ->check(Within(0.0, 1.0));
+  add("--seed", options.seed, "N", "of the random draws")->check(Within<int64_t>(0, INT64_MAX));
+  add("--sample", options.sample, "N", "number of the sample: other draws of the same seed")
+      ->check(Within<int64_t>(0, INT32_MAX));
+}
+
 void AddGenerate(CLI::App& root, GenerateOptions& options, Command& command) {
-  CLI::App& app = *root.add_subcommand("generate", "write text with a model folder");
-  app.add_option("DIR", options.dir, "model folder, or a run folder (its newest checkpoint)")->required();
-  app.add_option("--prompt", options.prompt, "text to go on from; default: standard input");
-  app.add_option("--prompt-ids", options.prompt_ids, "token ids such as 1,2,3 instead of text; prints ids");
-  app.add_flag("--chat", options.chat, "the prompt is a user's message");
-  app.add_option("--max-tokens", options.max_tokens, "most tokens to write")->capture_default_str();
-  app.add_option("--temperature", options.temperature, "0 = always the most likely token")->capture_default_str();
-  app.add_option("--top-p", options.top_p, "keep the most likely tokens with this share; 1 = all")
-      ->capture_default_str();
-  app.add_option("--top-k", options.top_k, "keep this many of the most likely tokens; 0 = all")->capture_default_str();
-  app.add_option("--min-p", options.min_p, "drop tokens below this share of the most likely one")
-      ->capture_default_str();
-  app.add_option("--seed", options.seed, "of the random draws")->capture_default_str();
-  app.add_option("--sample", options.sample, "number of the sample: other draws of the same seed")
-      ->capture_default_str();
-  AddPrecision(app, options.precision);
+  CLI::App& app = *root.add_subcommand("generate", "write text with a model folder, or chat with it");
+  AddFolder(app, options.dir, kAnyFolder);
+  CLI::Option* prompt = app.add_option("--prompt", options.prompt, "text to go on from; default: standard input");
+  CLI::Option* ids = app.add_option("--prompt-ids", options.prompt_ids, "token ids instead of text; prints ids");
+  ids->type_name("1,2,3")->excludes(prompt);
+  CLI::Option* chat = app.add_flag("--chat", options.chat,
+                                   "the prompt is a user's message; without --prompt a conversation, in a terminal or "
+                                   "one message per line of standard input");
+  chat->excludes(ids);
+  app.add_option("--system", options.system, "chat: message above the conversation")->needs(chat);
+  app.add_option(
+         "--context", options.context,
+         "chat: tokens of a conversation; the oldest turns go when it is full. Default: what the model takes, at "
+         "most 4096")
+      ->type_name("N")
+      ->needs(chat)
+      ->check(Within<int64_t>(2, INT32_MAX));
+  app.add_option("--max-tokens", options.max_tokens, "most tokens to write; default 128, in a conversation 1024")
+      ->type_name("N")
+      ->check(Within<int64_t>(0, INT32_MAX));
+  AddSampling(app, options.sampling);
+  AddPrecision(app, options.precision, "default: as the folder is stored");
   AddThreads(app, options.threads);
   app.callback([&] { command = [&] { return Generate(options); }; });
 }
 
 void AddEval(CLI::App& root, EvalOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("eval", "perplexity of a model folder on files");
-  app.add_option("DIR", options.dir, "model folder, or a run folder (its newest checkpoint)")->required();
-  app.add_option("FILES", options.files, "text or .jsonl, plain or .gz")->required();
+  AddFolder(app, options.dir, kAnyFolder);
+  app.add_option("FILES", options.files, "text or .jsonl, plain or .gz")->required()->type_name(kFile);
   app.add_option("--sequence-length", options.sequence_length,
                  "tokens per row; default: as in training, else at most 1024")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--batch", options.batch, "rows at a time; never changes a bit")->capture_default_str();
+      ->type_name("N")
+      ->check(Within<int64_t>(1, INT32_MAX));
+  app.add_option("--batch", options.batch, "rows at a time; never changes a bit")
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(Within<int64_t>(1, 1 << 20));
   app.add_option("--field", options.field, "JSONL: the field that holds the text")->capture_default_str();
-  app.add_option("--tokenizer", options.tokenizer, "bytes, a folder or a tokenizer.json; default: that of DIR");
+  app.add_option("--tokenizer", options.tokenizer, "bytes, a folder or a tokenizer.json; default: that of DIR")
+      ->type_name(kFile);
   app.add_flag("--json", options.json, "one JSON object instead of a table");
-  AddPrecision(app, options.precision);
+  AddPrecision(app, options.precision, "default: as the folder is stored");
   AddThreads(app, options.threads);
   app.callback([&] { command = [&] { return Eval(options); }; });
 }
 
 void AddVerify(CLI::App& root, VerifyOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("verify", "compare with what another program computed for this model");
-  app.add_option("DIR", options.dir, "model folder")->required();
-  app.add_option("--reference", options.reference, "safetensors file with inputs and expected values")->required();
-  app.add_option("--dump", options.dump, "write our values under the same names");
-  app.add_option("--precision", options.precision, "f32 | bf16")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+  AddFolder(app, options.dir, "model folder");
+  app.add_option("--reference", options.reference, "required: safetensors file with inputs and expected values")
+      ->required()
+      ->type_name(kFile);
+  app.add_option("--dump", options.dump, "write our values under the same names")->type_name(kFile);
+  AddPrecision(app, options.precision, "of activations and products; default f32");
   app.add_option("--tolerance", options.tolerance, "of the largest magnitude of each tensor; default 2e-5, bf16: 5e-2")
-      ->check(CLI::PositiveNumber);
+      ->type_name("SHARE")
+      ->check(Above(0, 1e6));
   app.add_flag("--all", options.all, "print every row of the table");
   AddThreads(app, options.threads);
-  app.footer("Exit codes: 0 everything within tolerance, 1 not.");
+  app.footer("Exit codes: 0 everything within tolerance, 1 not, 2 wrong usage.");
   app.callback([&] { command = [&] { return Verify(options); }; });
 }
 
 void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("inspect", "what a model folder or checkpoint holds");
-  app.add_option("DIR", options.dir, "model folder, or a run folder (its newest checkpoint)")->required();
+  AddFolder(app, options.dir, kAnyFolder);
   app.add_flag("--hash", options.hash, "print one hash over the whole state, and nothing else");
   app.add_flag("--tensors", options.tensors, "list every tensor");
   app.callback([&] { command = [&] { return Inspect(options); }; });
@@ -106,11 +153,15 @@ void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
 
 void AddTokenize(CLI::App& root, TrainTokenizerOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("tokenize", "learn a byte-level BPE tokenizer from files");
-  app.add_option("--train", options.files, "text or .jsonl, plain or .gz")->required();
-  app.add_option("--vocab-size", options.vocab_size, "tokens to learn, with the 256 bytes and the special tokens")
+  app.add_option("--train", options.files, "required: text or .jsonl, plain or .gz")->required()->type_name(kFile);
+  app.add_option("--vocab-size", options.vocab_size,
+                 "required: tokens to learn, with the 256 bytes and the special tokens")
       ->required()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--out", options.out, "folder for tokenizer.json and the files beside it")->required();
+      ->type_name("N")
+      ->check(Within<int64_t>(1, INT32_MAX));
+  app.add_option("--out", options.out, "required: folder for tokenizer.json and the files beside it")
+      ->required()
+      ->type_name(kFolder);
   app.add_option("--special", options.special_tokens, "special tokens, cut out of the text; the first ends a document")
       ->capture_default_str();
   app.add_option("--field", options.field, "JSONL: the field that holds the text")->capture_default_str();
@@ -121,22 +172,104 @@ void AddTokenize(CLI::App& root, TrainTokenizerOptions& options, Command& comman
   app.callback([&] { command = [&] { return TrainTokenizer(options); }; });
 }
 
-void AddHelp(CLI::App& root, std::string& key, Command& command) {
-  CLI::App& app = *root.add_subcommand("help", "meaning and default of a config key");
-  app.add_option("KEY", key, "such as optim.lr; none: all groups");
+void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
+
+std::vector<std::string> CommandNames(const CLI::App& root) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : root.get_subcommands({})) names.push_back(command->get_name());
+  return names;
+}
+
+CLI::App* FindCommand(CLI::App& root, const std::string& name) {
+  for (CLI::App* command : root.get_subcommands([](CLI::App*) { return true; })) {
+    if (command->get_name() == name) return command;
+  }
+  return nullptr;
+}
+
+// A topic may be a key or a command; `train` is both, and then the keys come first.
+absl::StatusOr<ExitCode> Help(CLI::App& root, const std::string& topic) {
+  CLI::App* command = FindCommand(root, topic);
+  const absl::StatusOr<std::string> key = core::HelpForKey(topic);
+  if (key.ok()) {
+    PrintText(*key + (topic.empty()
+                          ? "\nconclave help KEY explains one key or the keys of a group, conclave --help the "
+                            "commands.\n"
+                          : ""));
+    if (command != nullptr) PrintText(absl::StrFormat("\nThe command of this name: conclave %s --help\n", topic));
+    return ExitCode::kDone;
+  }
+  if (command == nullptr) return AsUsageError(key.status());
+  PrintText(command->help(root.get_name()));
+  return ExitCode::kDone;
+}
+
+struct HelpOptions {
+  std::string topic;
+  bool markdown = false;
+};
+
+void AddHelp(CLI::App& root, HelpOptions& options, Command& command) {
+  CLI::App& app = *root.add_subcommand("help", "type, unit, default and meaning of a config key");
+  app.add_option("KEY", options.topic, "such as optim.lr; none: all groups")->type_name(kKey);
+  app.add_flag("--markdown", options.markdown, "print the reference page of all commands and keys");
   app.callback([&] {
     command = [&]() -> absl::StatusOr<ExitCode> {
-      fputs(core::HelpForKey(key).c_str(), stdout);
+      if (!options.markdown) return Help(root, options.topic);
+      PrintText(ReferencePage(root));
       return ExitCode::kDone;
     };
   });
 }
 
-int Main(int argc, char** argv) {
+void AddCompletion(CLI::App& root, std::string& shell, Command& command) {
+  CLI::App& app = *root.add_subcommand("completion", "print a script that completes commands, options and config keys");
+  CLI::Option* option = app.add_option("SHELL", shell, "the shell it is for: bash");
+  option->required();
+  AddChoices(*option, {"bash"});
+  app.footer("In this shell: source <(conclave completion bash)");
+  app.callback([&] {
+    command = [&]() -> absl::StatusOr<ExitCode> {
+      PrintText(BashCompletion(root));
+      return ExitCode::kDone;
+    };
+  });
+}
+
+ExitCode Fail(const std::string& message, ExitCode code) {
+  fputs((core::Styled(STDERR_FILENO, core::Style::kRed, "error: ") + message + "\n").c_str(), stderr);
+  return code;
+}
+
+// What an argument that no command or option is was meant to be: " (did you mean --top-p?)".
+std::string Suggestion(const CLI::App& app, const std::string& argument) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  const std::string_view nearest = core::Nearest(argument.substr(0, argument.find('=')), known);
+  return nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest);
+}
+
+ExitCode FailToParse(const CLI::App& root, const CLI::ParseError& error) {
+  const std::vector<CLI::App*> parsed = root.get_subcommands();
+  const CLI::App& app = parsed.empty() ? root : *parsed.front();
+  const std::string name = parsed.empty() ? "conclave" : "conclave " + app.get_name();
+  const std::vector<std::string> unknown = root.remaining(/*recurse=*/true);
+  const std::string message =
+      unknown.empty() ? error.what()
+                      : absl::StrFormat("unknown argument %s%s", unknown.front(), Suggestion(app, unknown.front()));
+  return Fail(absl::StrFormat("%s\nAll options: %s --help", message, name), ExitCode::kUsage);
+}
+
+ExitCode RunProgram(int argc, char** argv) {
   CLI::App app("Conclave trains mixture-of-experts models of the DeepSeek-V3 kind, from text to a Hugging Face folder.",
                "conclave");
-  app.set_version_flag("--version", std::string("conclave ") + CONCLAVE_VERSION);
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.set_help_flag("-h,--help", "print this list");
+  app.set_version_flag("--version", std::string("conclave ") + CONCLAVE_VERSION, "print the version");
   app.require_subcommand(1);
+  app.footer("conclave COMMAND --help lists the options of a command, conclave help KEY explains a key of a config.");
   Command command;
   TrainOptions train;
   train.version = CONCLAVE_VERSION;
@@ -145,27 +278,42 @@ int Main(int argc, char** argv) {
   VerifyOptions verify;
   InspectOptions inspect;
   TrainTokenizerOptions train_tokenizer;
-  std::string key;
+  HelpOptions help;
+  std::string shell;
   AddTrain(app, train, command);
   AddGenerate(app, generate, command);
   AddEval(app, eval, command);
   AddVerify(app, verify, command);
   AddInspect(app, inspect, command);
   AddTokenize(app, train_tokenizer, command);
-  AddHelp(app, key, command);
+  AddHelp(app, help, command);
+  AddCompletion(app, shell, command);
+  if (argc < 2) {
+    fputs(app.help().c_str(), stderr);
+    return ExitCode::kUsage;
+  }
+  const std::string first = argv[1];
+  if (!first.starts_with('-') && FindCommand(app, first) == nullptr) {
+    const std::vector<std::string> names = CommandNames(app);
+    const std::string_view nearest = core::Nearest(first, names);
+    return Fail(absl::StrFormat("unknown command %s%s\nAll commands: conclave --help", first,
+                                nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest)),
+                ExitCode::kUsage);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {  // also --help and --version
-    const int code = app.exit(error);
-    return static_cast<int>(code == 0 ? ExitCode::kDone : ExitCode::kUsage);
+    if (error.get_exit_code() != static_cast<int>(CLI::ExitCodes::Success)) return FailToParse(app, error);
+    app.exit(error);
+    return ExitCode::kDone;
   }
   const absl::StatusOr<ExitCode> result = command();
-  if (result.ok()) return static_cast<int>(*result);
-  core::LogError(std::string(result.status().message()));
-  return static_cast<int>(ExitCode::kFailed);
+  if (result.ok()) return *result;
+  return Fail(std::string(result.status().message()),
+              IsUsageError(result.status()) ? ExitCode::kUsage : ExitCode::kFailed);
 }
 
 }  // namespace
 }  // namespace conclave::launch
 
-int main(int argc, char** argv) { return conclave::launch::Main(argc, argv); }
+int main(int argc, char** argv) { return static_cast<int>(conclave::launch::RunProgram(argc, argv)); }

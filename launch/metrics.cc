@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 
+#include "core/base/json_tree.h"
 #include "core/base/status_macros.h"
 
 namespace conclave::launch {
@@ -65,10 +66,10 @@ absl::StatusOr<MetricsHistory> ReadMetrics(const std::string& path, int64_t thro
   if (!file) return core::FileError(errno, "cannot open", path);
   std::string line;
   while (std::getline(file, line) && !file.eof()) {  // eof: the last line was cut off
-    const nlohmann::json object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!object.is_object()) break;
-    const auto step = object.find("step"), loss = object.find("loss");
-    if (step == object.end() || !step->is_number_integer() || loss == object.end()) break;
+    const absl::StatusOr<nlohmann::json> object = core::ParseJson(line, {.name = path}, {});
+    if (!object.ok() || !object->is_object()) break;
+    const auto step = object->find("step"), loss = object->find("loss");
+    if (step == object->end() || !step->is_number_integer() || loss == object->end()) break;
     if (step->get<int64_t>() <= history.last_step || step->get<int64_t>() > through_step) break;
     history.last_step = step->get<int64_t>();
     history.losses.push_back(loss->is_number() ? loss->get<double>() : std::numeric_limits<double>::quiet_NaN());

@@ -1,20 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/model_loading.h"
 
+#include <cstdint>
+
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
 
+#include "core/base/json_tree.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/file_io.h"
 #include "core/checkpoint/model_folder.h"
 #include "core/config/hf_config.h"
+#include "launch/usage_error.h"
 #include "optim/weights.h"
 
 namespace conclave::launch {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = 16 << 20;
+
+absl::Status AddEndTokens(const std::string& path, std::vector<int32_t>& ids) {
+  ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(path, kMaxConfigBytes));
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return absl::InvalidArgumentError(path + ": is not a JSON object");
+  const auto found = json.find("eos_token_id");
+  if (found == json.end() || found->is_null()) return absl::OkStatus();
+  for (const nlohmann::json& id : found->is_array() ? *found : nlohmann::json::array({*found})) {
+    if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX) {
+      return absl::InvalidArgumentError(path + ": eos_token_id: must be a token id or a list of them");
+    }
+    ids.push_back(id.get<int32_t>());
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -34,7 +53,7 @@ absl::StatusOr<FolderConfig> ReadFolderConfig(const std::string& dir) {
   ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(path, kMaxConfigBytes));
   FolderConfig config;
   ASSIGN_OR_RETURN(config.model, core::ParseHfConfig(text, path));
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  ASSIGN_OR_RETURN(const nlohmann::json json, core::ParseJson(text, {.name = path}, {}));
   for (const char* key : {"torch_dtype", "dtype"}) {
     const auto found = json.find(key);
     config.stored_bf16 |= found != json.end() && found->is_string() && found->get<std::string>() == "bfloat16";
@@ -42,10 +61,20 @@ absl::StatusOr<FolderConfig> ReadFolderConfig(const std::string& dir) {
   return config;
 }
 
+absl::StatusOr<std::vector<int32_t>> ReadEndTokens(const std::string& dir) {
+  std::vector<int32_t> ids;
+  for (const char* name : {"config.json", "generation_config.json"}) {
+    const std::string path = absl::StrFormat("%s/%s", dir, name);
+    if (core::FileExists(path)) RETURN_IF_ERROR(AddEndTokens(path, ids));
+  }
+  return ids;
+}
+
 absl::StatusOr<core::Precision> ChoosePrecision(const std::string& text, const FolderConfig& config) {
   const bool bf16 = text.empty() ? config.stored_bf16 && core::ValidateForBf16(config.model).ok() : text == "bf16";
   if (!bf16) return core::Precision::kF32;
-  RETURN_IF_ERROR(core::ValidateForBf16(config.model));
+  const absl::Status fits = core::ValidateForBf16(config.model);
+  if (!fits.ok()) return UsageError(absl::StrFormat("--precision: bf16 with %s", std::string(fits.message())));
   return core::Precision::kBf16;
 }
 

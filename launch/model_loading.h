@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -26,6 +27,9 @@ struct FolderConfig {
   bool stored_bf16 = false;
 };
 absl::StatusOr<FolderConfig> ReadFolderConfig(const std::string& dir);
+
+// Every id that config.json and generation_config.json give as eos_token_id: a number, or a list of them.
+absl::StatusOr<std::vector<int32_t>> ReadEndTokens(const std::string& dir);
 
 // "f32", "bf16", or "" for what the folder is stored in.
 absl::StatusOr<core::Precision> ChoosePrecision(const std::string& text, const FolderConfig& config);

@@ -2,32 +2,33 @@
 #include "launch/progress.h"
 
 #include <stdio.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <ctime>
+#include <limits>
 
 #include "absl/strings/str_format.h"
 
+#include "core/base/terminal.h"
 #include "launch/text.h"
 
 namespace conclave::launch {
 namespace {
 
 constexpr double kRedrawSeconds = 0.1, kLineSeconds = 5;
+constexpr int kFirstDetail = 5;  // parts of this rank and above stand back
 
-int TerminalColumns() {
-  struct winsize size = {};
-  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
+// "16:20", with the day where it is not today's or tonight's.
 std::string ClockText(double seconds_from_now) {
-  const std::time_t then = std::time(nullptr) + static_cast<std::time_t>(std::min(seconds_from_now, 1e9));
+  constexpr double kHalfDay = 12 * 3600, kLongest = 1e9;
+  const std::time_t then = std::time(nullptr) + static_cast<std::time_t>(std::min(seconds_from_now, kLongest));
   std::tm local{};
   localtime_r(&then, &local);
-  return absl::StrFormat("%02d:%02d", local.tm_hour, local.tm_min);
+  char text[32] = {};
+  std::strftime(text, sizeof(text), seconds_from_now < kHalfDay ? "%H:%M" : "%b %d %H:%M", &local);
+  return text;
 }
 
 void Write(std::string_view text) {
@@ -35,21 +36,47 @@ void Write(std::string_view text) {
   fflush(stdout);
 }
 
-}  // namespace
+size_t Columns(const std::vector<ProgressPart>& parts) {
+  size_t columns = 0;
+  for (const ProgressPart& part : parts) columns += (columns > 0 ? kProgressGap.size() : 0) + part.text.size();
+  return columns;
+}
 
-std::string ProgressText(const ProgressState& state) {
-  std::string text = absl::StrFormat("step %d/%d  %d%%  loss %.4f", state.step, state.total_steps,
-                                     100 * state.step / std::max<int64_t>(state.total_steps, 1), state.loss);
-  if (state.validation_loss) text += absl::StrFormat("  validation %.4f", *state.validation_loss);
-  text +=
-      absl::StrFormat("  norm %.3f  lr %.2e  %s tok/s  %s", state.grad_norm, state.lr,
-                      CountText(static_cast<int64_t>(state.tokens_per_second)), FlopRateText(state.flops_per_second));
-  if (state.load_imbalance > 0) text += absl::StrFormat("  load %.2f", state.load_imbalance);
-  if (state.step < state.total_steps) text += "  ETA " + DurationText(state.seconds_left);
+std::string Join(const std::vector<ProgressPart>& parts) {
+  std::string text;
+  for (const ProgressPart& part : parts) {
+    if (!text.empty()) text += kProgressGap;
+    text += part.rank >= kFirstDetail ? core::Styled(STDOUT_FILENO, core::Style::kDim, part.text) : part.text;
+  }
   return text;
 }
 
-Progress::Progress() : terminal_(::isatty(STDOUT_FILENO) != 0), last_shown_(std::chrono::steady_clock::now()) {}
+}  // namespace
+
+std::vector<ProgressPart> ProgressParts(const ProgressState& state, size_t columns) {
+  std::vector<ProgressPart> parts = {
+      {absl::StrFormat("step %d/%d", state.step, state.total_steps), 0},
+      {absl::StrFormat("%d%%", 100 * state.step / std::max<int64_t>(state.total_steps, 1)), 2},
+      {absl::StrFormat("loss %.4f", state.loss), 1}};
+  if (state.validation_loss) parts.push_back({absl::StrFormat("validation %.4f", *state.validation_loss), 1});
+  parts.push_back({absl::StrFormat("norm %.3f", state.grad_norm), 7});
+  parts.push_back({absl::StrFormat("lr %.2e", state.lr), 8});
+  parts.push_back({CountText(static_cast<int64_t>(state.tokens_per_second)) + " tok/s", 5});
+  parts.push_back({FlopRateText(state.flops_per_second), 9});
+  if (state.load_imbalance > 0) parts.push_back({absl::StrFormat("load %.2f", state.load_imbalance), 6});
+  if (state.step < state.total_steps) {
+    parts.push_back({"ETA " + DurationText(state.seconds_left), 3});
+    if (!state.finish.empty()) parts.push_back({"(" + state.finish + ")", 4});
+  }
+  while (parts.size() > 1 && Columns(parts) > columns) {
+    parts.erase(std::max_element(parts.begin(), parts.end(),
+                                 [](const ProgressPart& a, const ProgressPart& b) { return a.rank < b.rank; }));
+  }
+  parts[0].text.resize(std::min(parts[0].text.size(), columns));
+  return parts;
+}
+
+Progress::Progress() : terminal_(core::IsTerminal(STDOUT_FILENO)), last_shown_(std::chrono::steady_clock::now()) {}
 
 void Progress::Update(ProgressState state) {
   // Weighs about the last ten steps; the start weighs less, so that no false first value lingers.
@@ -62,27 +89,37 @@ void Progress::Update(ProgressState state) {
   const bool must = updates_ <= 1 || state.step == state.total_steps || state.validation_loss.has_value();
   if (!must && waited < (terminal_ ? kRedrawSeconds : kLineSeconds)) return;
   last_shown_ = now;
-  std::string text = ProgressText(state);
-  if (!terminal_ || state.validation_loss) return Line(text);
-  if (state.step < state.total_steps) text += " (" + ClockText(state.seconds_left) + ")";
-  text.resize(std::min<size_t>(text.size(), static_cast<size_t>(TerminalColumns() - 1)));
-  Write("\r\x1b[K" + text);
-  drawn_ = true;
+  state.finish = ClockText(state.seconds_left);
+  if (terminal_ && !state.validation_loss) return Draw(state);
+  Write(TakeErasure() + Join(ProgressParts(state, LineColumns())) + "\n");
 }
 
-void Progress::Line(std::string_view text) {
-  Clear();
-  Write(std::string(text) + "\n");
+void Progress::Draw(const ProgressState& state) {
+  const std::vector<ProgressPart> parts = ProgressParts(state, LineColumns());
+  Write(TakeErasure() + Join(parts));
+  drawn_columns_ = Columns(parts);
+}
+
+size_t Progress::LineColumns() const {
+  if (!terminal_) return std::numeric_limits<size_t>::max();
+  // The last column stays free: a cursor behind it may already be in the next row.
+  return static_cast<size_t>(std::max(core::TerminalColumns(STDOUT_FILENO), 2)) - 1;
 }
 
 void Progress::Finish() {
-  if (drawn_) Write("\n");
-  drawn_ = false;
+  if (drawn_columns_ > 0) Write("\n");
+  drawn_columns_ = 0;
 }
 
-void Progress::Clear() {
-  if (drawn_) Write("\r\x1b[K");
-  drawn_ = false;
+void Progress::Clear() { Write(TakeErasure()); }
+
+std::string Progress::TakeErasure() {
+  if (drawn_columns_ == 0) return "";
+  // A terminal that has become narrower since has wrapped the line.
+  const size_t columns = static_cast<size_t>(std::max(core::TerminalColumns(STDOUT_FILENO), 1));
+  const size_t rows_above = (drawn_columns_ - 1) / columns;
+  drawn_columns_ = 0;
+  return core::EraseLine(static_cast<int>(rows_above));
 }
 
 }  // namespace conclave::launch

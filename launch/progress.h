@@ -3,10 +3,12 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace conclave::launch {
 
@@ -18,10 +20,20 @@ struct ProgressState {
   double load_imbalance = 0;                   // 0: no experts
   std::optional<double> validation_loss = {};  // measured in this step
   double seconds_left = 0;
+  std::string finish = {};  // "16:20": when these seconds are over
 };
 
-// "step 120/300  40%  loss 2.345  norm 0.85  lr 9.2e-04  12,345 tok/s  5.2 GFLOP/s  load 1.20  ETA 0:35"
-std::string ProgressText(const ProgressState& state);
+// Columns of what stands between parts.
+inline constexpr std::string_view kProgressGap = "  ";
+
+struct ProgressPart {
+  std::string text;
+  int rank = 0;  // parts of the highest rank go first where the line is too long
+};
+
+// "step 120/300", "40%", "loss 2.345", "norm 0.85", "lr 9.2e-04", "12,345 tok/s", "5.2 GFLOP/s", "load 1.20",
+// "ETA 0:35", "(16:20)": as many as fit into `columns`.
+std::vector<ProgressPart> ProgressParts(const ProgressState& state, size_t columns);
 
 class Progress {
  public:
@@ -29,16 +41,18 @@ class Progress {
   Progress();
   // Shows the state if it is time to; always in the first and last step and after a validation.
   void Update(ProgressState state);
-  // A line of its own, above the one that is redrawn.
-  void Line(std::string_view text);
   // Removes the redrawn line, for a message from elsewhere.
   void Clear();
   // Leaves the redrawn line as it is.
   void Finish();
 
  private:
+  void Draw(const ProgressState& state);
+  size_t LineColumns() const;
+  std::string TakeErasure();  // of the line that is drawn
+
   bool terminal_;
-  bool drawn_ = false;  // the cursor stands behind a redrawn line
+  size_t drawn_columns_ = 0;  // of the line behind which the cursor stands; 0: there is none
   int64_t updates_ = 0;
   double smooth_loss_ = 0;
   std::chrono::steady_clock::time_point last_shown_;

@@ -19,8 +19,10 @@ namespace {
 // "cpu avx2, 2 threads" -> "cpu avx2": what decides bits.
 std::string WithoutThreads(const std::string& description) { return description.substr(0, description.find(',')); }
 
-// Plain sampling, spelled out: the defaults of transformers are others.
-std::string GenerationConfig(const data::Tokenizer& tokenizer) {
+// That of the folder the weights came from, else plain sampling, spelled out: the defaults of transformers are others.
+std::string GenerationConfig(const RunParts& parts) {
+  if (!parts.generation_config.empty()) return parts.generation_config;
+  const data::Tokenizer& tokenizer = *parts.tokenizer;
   nlohmann::ordered_json json;
   if (tokenizer.bos_id() >= 0) json["bos_token_id"] = tokenizer.bos_id();
   if (tokenizer.eos_id() >= 0) json["eos_token_id"] = tokenizer.eos_id();
@@ -105,7 +107,7 @@ absl::StatusOr<std::string> CheckpointWriter::Save(const RunState& state) const 
                             .optimizer = optim::OptimizerTensors(*parts_.model),
                             .files = parts_.tokenizer->Files()};
   request.files["config.json"] = core::WriteHfConfig(parts_.model_config, bf16 ? "bfloat16" : "float32");
-  request.files["generation_config.json"] = GenerationConfig(*parts_.tokenizer);
+  request.files["generation_config.json"] = GenerationConfig(parts_);
   ASSIGN_OR_RETURN(std::string path, core::SaveCheckpoint(request));
   RETURN_IF_ERROR(core::VerifyCheckpoint(path));
   const absl::Status removed = core::RemoveOldCheckpoints(folder_.CheckpointsPath(), config_.train.keep);

@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
+#include "core/checkpoint/checkpoint_folder.h"
 #include "core/config/yaml.h"
 
 namespace conclave::launch {
@@ -49,7 +50,9 @@ absl::StatusOr<RunFolder> RunFolder::Open(const std::string& dir) {
   // The number is for messages only: a disk too full to hold it does not matter.
   const std::string holder = absl::StrFormat("%d\n", ::getpid());
   if (::ftruncate(lock.get(), 0) == 0) (void)!::pwrite(lock.get(), holder.data(), holder.size(), 0);
-  return RunFolder(dir, std::move(lock));
+  RunFolder folder(dir, std::move(lock));
+  RETURN_IF_ERROR(core::RemoveLeftovers(folder.CheckpointsPath()));
+  return folder;
 }
 
 absl::Status RunFolder::StoreConfig(const core::Config& config) const {

@@ -14,8 +14,11 @@ namespace conclave::launch {
 
 class RunFolder {
  public:
-  // Makes the folder if needed and locks it; the error names the process that holds it.
+  // Makes the folder if needed, locks it, and clears away what killed processes left half-written; the error names the
+  // process that holds it.
   static absl::StatusOr<RunFolder> Open(const std::string& dir);
+  // For reading alone: neither made nor locked.
+  static RunFolder At(std::string dir) { return RunFolder(std::move(dir), core::FileDescriptor()); }
 
   const std::string& dir() const { return dir_; }
   std::string ConfigPath() const { return dir_ + "/config.yaml"; }

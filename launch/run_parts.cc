@@ -5,19 +5,24 @@
 
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
+#include "core/checkpoint/file_io.h"
 #include "core/checkpoint/model_folder.h"
 #include "launch/model_loading.h"
+#include "launch/usage_error.h"
 #include "optim/weights.h"
 
 namespace conclave::launch {
 namespace {
 
+constexpr int64_t kMaxGenerationConfigBytes = 1 << 20;
+
 absl::Status CheckFolderModel(const core::Config& config, const core::ModelConfig& model) {
-  if (config.ComputePrecision() == core::Precision::kBf16) RETURN_IF_ERROR(core::ValidateForBf16(model));
+  if (config.ComputePrecision() == core::Precision::kBf16) {
+    RETURN_IF_ERROR(AsUsageError(core::ValidateForBf16(model)));
+  }
   if (config.data.sequence_length <= model.max_position_embeddings) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrFormat("data.sequence_length: %d is more than the %d positions of the model in %s",
-                      config.data.sequence_length, model.max_position_embeddings, config.model.from));
+  return UsageError(absl::StrFormat("data.sequence_length: %d is more than the %d positions of the model in %s",
+                                    config.data.sequence_length, model.max_position_embeddings, config.model.from));
 }
 
 void FillIds(int32_t bos, int32_t eos, core::ModelConfig& model) {
@@ -25,14 +30,35 @@ void FillIds(int32_t bos, int32_t eos, core::ModelConfig& model) {
   if (model.eos_token_id < 0) model.eos_token_id = eos;
 }
 
+// data.tokenizer, where "auto" means that of the folder the weights come from, "" if they come from none.
+absl::StatusOr<std::unique_ptr<data::Tokenizer>> ChooseTokenizer(const std::string& name, const std::string& folder) {
+  if (name != "auto") return data::LoadTokenizer(name);
+  if (folder.empty()) return data::LoadTokenizer("bytes");
+  auto tokenizer = data::LoadTokenizer(folder);
+  if (tokenizer.ok()) return tokenizer;
+  return absl::Status(tokenizer.status().code(),
+                      absl::StrFormat("%s; name another with data.tokenizer",
+                                      std::string(tokenizer.status().message())));
+}
+
+absl::StatusOr<std::string> ReadGenerationConfig(const std::string& folder) {
+  const std::string path = folder + "/generation_config.json";
+  if (!core::FileExists(path)) return "";
+  return core::ReadTextFile(path, kMaxGenerationConfigBytes);
+}
+
 }  // namespace
 
 absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) {
-  ASSIGN_OR_RETURN(parts.tokenizer, data::LoadTokenizer(config.data.tokenizer));
-  const data::Tokenizer& tokenizer = *parts.tokenizer;
+  std::string dir;
   if (!config.model.from.empty()) {
-    ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(config.model.from));
+    ASSIGN_OR_RETURN(dir, FindModelFolder(config.model.from));
+  }
+  ASSIGN_OR_RETURN(parts.tokenizer, ChooseTokenizer(config.data.tokenizer, dir));
+  const data::Tokenizer& tokenizer = *parts.tokenizer;
+  if (!dir.empty()) {
     ASSIGN_OR_RETURN(FolderConfig folder, ReadFolderConfig(dir));
+    ASSIGN_OR_RETURN(parts.generation_config, ReadGenerationConfig(dir));
     parts.model_config = std::move(folder.model);
     // Documents begin and end with the ids of this run's tokenizer.
     parts.model_config.bos_token_id = parts.model_config.eos_token_id = -1;

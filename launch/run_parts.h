@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 
@@ -18,6 +19,7 @@ namespace conclave::launch {
 struct RunParts {  // freed from the last to the first
   std::unique_ptr<data::Tokenizer> tokenizer;
   core::ModelConfig model_config;  // complete, also with model.from
+  std::string generation_config;   // generation_config.json of the folder of model.from; "": none
   std::unique_ptr<data::Loader> loader;
   std::unique_ptr<core::Device> device;
   std::unique_ptr<core::Model> model;

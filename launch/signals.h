@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Signals as a question: "should this run stop?" Ctrl-C, TERM and USR1 are remembered and asked for between steps, so a
-// step is never cut in two; a second Ctrl-C stops at once.
+// step is never cut in two; a second Ctrl-C stops at once. Ctrl-C says at once what it will do: a step may be long.
 #pragma once
 
 #include <csignal>
@@ -23,6 +23,25 @@ class StopSignals {
 
  private:
   struct sigaction before_[4];
+};
+
+// Ctrl-C as an event, for as long as an object lives: it is there to be taken once, and ends a wait for input. One at a
+// time per process.
+class InterruptSignal {
+ public:
+  InterruptSignal();
+  ~InterruptSignal();
+  InterruptSignal(const InterruptSignal&) = delete;
+  InterruptSignal& operator=(const InterruptSignal&) = delete;
+
+  // Whether it was pressed since the last call.
+  static bool Take();
+  // Until there is input to read or Ctrl-C to take.
+  void AwaitInput() const;
+
+ private:
+  struct sigaction before_;
+  int pipe_[2] = {-1, -1};  // the handler writes, a wait polls: so none is missed, whichever thread runs the handler
 };
 
 }  // namespace conclave::launch

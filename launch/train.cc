@@ -2,10 +2,11 @@
 #include "launch/train.h"
 
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 
-#include "core/base/log.h"
 #include "core/base/status_macros.h"
 #include "core/config/yaml.h"
 #include "launch/banner.h"
@@ -14,6 +15,7 @@
 #include "launch/run_parts.h"
 #include "launch/signals.h"
 #include "launch/train_loop.h"
+#include "launch/usage_error.h"
 
 namespace conclave::launch {
 namespace {
@@ -21,6 +23,11 @@ namespace {
 void SayFinished(const core::Config& config, const Resume& resume) {
   PrintLine(absl::StrFormat("already done: %s holds step %d of %d; raise train.steps to go on", resume.path,
                             resume.meta.step, config.train.steps));
+}
+
+std::string StartText(const core::Config& config, const std::optional<Resume>& resume) {
+  if (!resume) return config.model.from.empty() ? "new run" : "new run, weights from " + config.model.from;
+  return absl::StrFormat("resuming from %s, step %d", resume->path, resume->meta.step);
 }
 
 absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, const TrainOptions& options) {
@@ -35,6 +42,11 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
     }
   }
   RETURN_IF_ERROR(CreateParts(config, options.threads, parts));
+  if (options.dry_run) {
+    PrintBanner(config, parts, StartText(config, resume), options.version);
+    PrintLine("dry run: nothing was trained, nothing was written");
+    return ExitCode::kDone;
+  }
   RunState state;
   if (resume) {
     ASSIGN_OR_RETURN(state, RestoreRun(*resume, config, parts));
@@ -43,7 +55,7 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
   }
   state.history.push_back(HistoryLine(config, state.step, parts.device->Description()));
   RETURN_IF_ERROR(folder.StoreConfig(config));
-  PrintBanner(folder, config, parts, resume ? resume->path : "");
+  PrintBanner(config, parts, StartText(config, resume), options.version);
 
   const CheckpointWriter writer(folder, config, options.version, parts);
   TrainLoop loop(folder, config, parts, writer, state);
@@ -54,12 +66,13 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
 }  // namespace
 
 absl::StatusOr<ExitCode> Train(const TrainOptions& options) {
-  const StopSignals signals;
   auto config = core::LoadConfig(options.config, options.overrides);
-  if (!config.ok()) {
-    core::LogError(std::string(config.status().message()));
-    return ExitCode::kUsage;
+  if (!config.ok()) return AsUsageError(config.status());
+  if (options.dry_run) {
+    const RunFolder folder = RunFolder::At(config->run.dir);
+    return TrainIn(folder, std::move(config).value(), options);
   }
+  const StopSignals signals;
   ASSIGN_OR_RETURN(const RunFolder folder, RunFolder::Open(config->run.dir));
   return TrainIn(folder, std::move(config).value(), options);
 }

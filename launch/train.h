@@ -16,7 +16,8 @@ struct TrainOptions {
   std::string config;                  // path of the YAML file
   std::vector<std::string> overrides;  // "a.b=c"
   int threads = 0;
-  std::string version;  // of the program, for manifests
+  bool dry_run = false;  // print what would be trained, and stop: nothing is written
+  std::string version;   // of the program, for manifests
 };
 
 absl::StatusOr<ExitCode> Train(const TrainOptions& options);

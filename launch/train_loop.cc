@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/train_loop.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -8,6 +11,7 @@
 
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
+#include "core/base/terminal.h"
 #include "launch/banner.h"
 #include "launch/loss_curve.h"
 #include "launch/signals.h"
@@ -17,6 +21,14 @@ namespace conclave::launch {
 namespace {
 
 constexpr size_t kFewestForCurve = 8;  // losses; less is no curve
+constexpr int kCurveColumns = 64, kCurveLines = 6;
+constexpr int kCurveScale = 10;  // columns of the numbers beside it
+
+std::string CurveText(const std::vector<double>& losses) {
+  if (losses.size() < kFewestForCurve) return "";
+  const int columns = std::clamp(core::TerminalColumns(STDOUT_FILENO) - kCurveScale, 1, kCurveColumns);
+  return LossCurve(losses, columns, kCurveLines, PlotCharactersOfLocale());
+}
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -196,14 +208,14 @@ absl::StatusOr<ExitCode> TrainLoop::Finish() {
     summary += absl::StrFormat(", validation %.4f (%.4f bits per byte)", last_validation_->loss,
                                last_validation_->bits_per_byte);
   }
-  PrintLine((losses_.size() < kFewestForCurve ? "" : LossCurve(losses_, 64, 6)) + summary);
+  PrintLine(CurveText(losses_) + summary);
   if (!parts_.trainer->MeasuredAsPlanned()) {
     return absl::InternalError(absl::StrFormat("planned memory of a pass was %d bytes, measured %d: please report this",
                                                parts_.trainer->planned_memory().Total(),
                                                parts_.trainer->measured_memory().Total()));
   }
   if (saved_step_ != state_.step) return absl::UnavailableError("the last step could not be saved");
-  PrintLine("saved      " + saved_path_);
+  PrintLabelled("saved", saved_path_);
   return ExitCode::kDone;
 }
 

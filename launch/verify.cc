@@ -186,7 +186,7 @@ absl::StatusOr<ExitCode> Verify(const VerifyOptions& options) {
   ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(options.dir));
   ASSIGN_OR_RETURN(const FolderConfig config, ReadFolderConfig(dir));
   ASSIGN_OR_RETURN(const Reference reference, Reference::Open(options.reference, config.model.vocab_size));
-  if (options.precision == "bf16") RETURN_IF_ERROR(core::ValidateForBf16(config.model));
+  RETURN_IF_ERROR(ChoosePrecision(options.precision, config).status());
   if (reference.batch.length > config.model.max_position_embeddings) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: %d tokens per row, the model takes %d", options.reference,
                                                       reference.batch.length, config.model.max_position_embeddings));

@@ -9,6 +9,8 @@
 
 #include "absl/strings/str_format.h"
 
+#include "core/base/terminal.h"
+
 namespace conclave::core {
 namespace {
 
@@ -25,19 +27,19 @@ void WriteRecord(std::string_view level, std::string_view text) {
   const std::time_t now = std::time(nullptr);
   std::tm local{};
   localtime_r(&now, &local);
-  std::string line = absl::StrFormat("%02d:%02d:%02d %s%s", local.tm_hour, local.tm_min, local.tm_sec, level, text);
-  while (line.back() == '\n') line.pop_back();
-  for (char& c : line) {
+  std::string record(text);
+  while (!record.empty() && record.back() == '\n') record.pop_back();
+  for (char& c : record) {
     if (c == '\n') c = ' ';  // a record stays one line: grep and log collectors see all of it
   }
-  line += '\n';
-  WriteFully(STDERR_FILENO, line);
+  WriteFully(STDERR_FILENO,
+             absl::StrFormat("%02d:%02d:%02d %s%s\n", local.tm_hour, local.tm_min, local.tm_sec, level, record));
 }
 
 }  // namespace
 
 void LogInfo(std::string_view text) { WriteRecord("", text); }
-void LogWarning(std::string_view text) { WriteRecord("warning: ", text); }
-void LogError(std::string_view text) { WriteRecord("error: ", text); }
+void LogWarning(std::string_view text) { WriteRecord(Styled(STDERR_FILENO, Style::kYellow, "warning: "), text); }
+void LogError(std::string_view text) { WriteRecord(Styled(STDERR_FILENO, Style::kRed, "error: "), text); }
 
 }  // namespace conclave::core

@@ -108,7 +108,6 @@ absl::Status VerifyCheckpoint(const std::string& dir) {
 
 absl::StatusOr<std::optional<std::string>> FindLatestCheckpoint(const std::string& parent,
                                                                 std::vector<std::string>* warnings) {
-  RETURN_IF_ERROR(RemoveLeftovers(parent));
   ASSIGN_OR_RETURN(const auto steps, ListSteps(parent));
   for (const auto& [step, path] : steps) {
     const absl::Status verified = VerifyStep(path, step);

@@ -58,7 +58,7 @@ absl::StatusOr<std::string> SaveCheckpoint(const SaveRequest& request);
 absl::Status VerifyCheckpoint(const std::string& dir);
 
 // The newest step_N under parent with a manifest that verifies; nullopt if there is none. Broken ones are skipped and
-// named in `warnings`. Leftover temporary folders are removed.
+// named in `warnings`.
 absl::StatusOr<std::optional<std::string>> FindLatestCheckpoint(const std::string& parent,
                                                                 std::vector<std::string>* warnings);
 

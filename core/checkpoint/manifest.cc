@@ -12,8 +12,8 @@
 
 #include "core/base/check.h"
 #include "core/base/hash.h"
+#include "core/base/quoted.h"
 #include "core/base/status_macros.h"
-#include "core/checkpoint/json_sax.h"
 #include "core/checkpoint/number_formats.h"
 #include "manifest.pb.h"
 

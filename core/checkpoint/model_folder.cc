@@ -9,8 +9,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
+#include "core/base/quoted.h"
 #include "core/base/status_macros.h"
-#include "core/checkpoint/json_sax.h"
 #include "core/checkpoint/weight_index.h"
 
 namespace conclave::core {

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <set>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -13,8 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "core/base/json.h"
+#include "core/base/quoted.h"
 #include "core/base/status_macros.h"
-#include "core/checkpoint/json_sax.h"
 #include "core/checkpoint/number_formats.h"
 #include "core/checkpoint/safetensors.h"
 
@@ -32,12 +32,12 @@ absl::Status Broken(const std::string& name, std::string_view rule) {
 // What the grammar allows as the next value.
 enum class Expect { kNothing, kRoot, kTensorOrMetadata, kText, kDtype, kList, kNumber };
 
-class HeaderReader : public JsonSax {
+class HeaderReader final : public JsonEvents {
  public:
   std::vector<SafetensorsEntry> entries;
   std::map<std::string, std::string> metadata;
 
-  bool start_object(size_t) {
+  bool BeginObject() override {
     if (expect_ == Expect::kRoot) {
       expect_ = Expect::kNothing;
       return true;
@@ -53,26 +53,25 @@ class HeaderReader : public JsonSax {
     return true;
   }
 
-  bool key(std::string& key) {
+  bool Key(std::string& key) override {
     if (!inside_) {
       name_ = key;
       in_metadata_ = key == "__metadata__";
       expect_ = Expect::kTensorOrMetadata;
-      if (in_metadata_ && std::exchange(has_metadata_, true)) return Refuse("__metadata__ is given twice");
       return true;
     }
     if (in_metadata_) {
       expect_ = Expect::kText;
       text_ = &metadata[key];
-      return metadata_keys_.insert(key).second || Refuse(absl::StrCat("__metadata__ has key ", Quoted(key), " twice"));
+      return true;
     }
-    if (key == "dtype") return Field(has_dtype_, Expect::kDtype, nullptr, key);
-    if (key == "shape") return Field(has_shape_, Expect::kList, &entries.back().shape, key);
-    if (key == "data_offsets") return Field(has_range_, Expect::kList, &range_, key);
+    if (key == "dtype") return Field(has_dtype_, Expect::kDtype, nullptr);
+    if (key == "shape") return Field(has_shape_, Expect::kList, &entries.back().shape);
+    if (key == "data_offsets") return Field(has_range_, Expect::kList, &range_);
     return Refuse(Where(absl::StrCat("unknown field ", Quoted(key))));
   }
 
-  bool string(std::string& text) {
+  bool String(std::string& text) override {
     if (expect_ == Expect::kText) {
       *text_ = text;
     } else if (expect_ == Expect::kDtype) {
@@ -84,13 +83,13 @@ class HeaderReader : public JsonSax {
     return true;
   }
 
-  bool start_array(size_t) {
+  bool BeginArray() override {
     if (expect_ != Expect::kList) return Refuse(Where("an array is not allowed here"));
     expect_ = Expect::kNumber;
     return true;
   }
 
-  bool number_unsigned(uint64_t number) {
+  bool Unsigned(uint64_t number) override {
     if (expect_ != Expect::kNumber) return Refuse(Where("a number is not allowed here"));
     if (number > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
       return Refuse(Where(absl::StrCat(number, " is 2^63 or more")));
@@ -99,19 +98,19 @@ class HeaderReader : public JsonSax {
     list_->push_back(static_cast<int64_t>(number));
     return true;
   }
-  bool number_integer(int64_t) { return Refuse(Where("a negative number is not allowed")); }
-  bool number_float(double, const std::string& text) {
+  bool Negative(int64_t) override { return Refuse(Where("a negative number is not allowed")); }
+  bool Float(double, std::string_view text) override {
     return Refuse(Where(absl::StrCat("not an integer below 2^63: ", Quoted(text))));
   }
-  bool null() { return Refuse(Where("null is not allowed")); }
-  bool boolean(bool) { return Refuse(Where("true and false are not allowed")); }
+  bool Null() override { return Refuse(Where("null is not allowed")); }
+  bool Bool(bool) override { return Refuse(Where("true and false are not allowed")); }
 
-  bool end_array() {
+  bool EndArray() override {
     expect_ = Expect::kNothing;
     return true;
   }
 
-  bool end_object() {
+  bool EndObject() override {
     if (!std::exchange(inside_, false) || in_metadata_) return true;
     if (!has_dtype_ || !has_shape_ || !has_range_) return Refuse(Where("dtype, shape or data_offsets is missing"));
     if (range_.size() != 2) return Refuse(Where("data_offsets is not a pair"));
@@ -121,23 +120,23 @@ class HeaderReader : public JsonSax {
   }
 
  private:
-  bool Field(bool& seen, Expect value, std::vector<int64_t>* list, const std::string& key) {
+  bool Field(bool& seen, Expect value, std::vector<int64_t>* list) {
     expect_ = value;
     list_ = list;
-    return !std::exchange(seen, true) || Refuse(Where(absl::StrCat(key, " is given twice")));
+    seen = true;
+    return true;
   }
   std::string Where(std::string_view rule) const {
     return name_.empty() ? std::string(rule) : absl::StrFormat("tensor %s: %s", Quoted(name_), rule);
   }
 
   Expect expect_ = Expect::kRoot;
-  bool inside_ = false, in_metadata_ = false, has_metadata_ = false;
+  bool inside_ = false, in_metadata_ = false;
   bool has_dtype_ = false, has_shape_ = false, has_range_ = false;
   std::string name_;
   std::vector<int64_t> range_;
   std::vector<int64_t>* list_ = nullptr;
   std::string* text_ = nullptr;
-  std::set<std::string> metadata_keys_;
 };
 
 // The rules that concern one tensor; sets its dtype.
@@ -167,27 +166,15 @@ absl::Status CheckEntry(SafetensorsEntry& entry, int64_t data_bytes) {
   return absl::OkStatus();
 }
 
-absl::Status CheckNamesDiffer(const std::vector<SafetensorsEntry>& entries) {
-  std::vector<std::string_view> names;
-  names.reserve(entries.size());
-  for (const SafetensorsEntry& entry : entries) names.push_back(entry.name);
-  std::sort(names.begin(), names.end());
-  const auto twice = std::adjacent_find(names.begin(), names.end());
-  return twice == names.end() ? absl::OkStatus() : Broken(std::string(*twice), "the name is given twice");
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<SafetensorsEntry>> SafetensorsFile::ParseHeader(
     std::string_view header, int64_t data_bytes, std::map<std::string, std::string>* metadata) {
-  if (header.size() > static_cast<size_t>(kMaxSafetensorsHeaderBytes)) {
-    return absl::InvalidArgumentError(absl::StrCat("it has ", header.size(), " bytes, more than 64 MiB"));
-  }
+  if (!header.starts_with('{')) return absl::InvalidArgumentError("it does not begin with '{'");
   HeaderReader reader;
-  RETURN_IF_ERROR(ParseJson(header, reader));
+  RETURN_IF_ERROR(ReadJson(header, {}, {.max_bytes = kMaxSafetensorsHeaderBytes}, reader));
   std::vector<SafetensorsEntry>& entries = reader.entries;
   for (SafetensorsEntry& entry : entries) RETURN_IF_ERROR(CheckEntry(entry, data_bytes));
-  RETURN_IF_ERROR(CheckNamesDiffer(entries));
   std::sort(entries.begin(), entries.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
     return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
   });

@@ -8,10 +8,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "nlohmann/json.hpp"
 
 #include "core/base/check.h"
 #include "core/base/status_macros.h"
-#include "core/checkpoint/json_sax.h"
 #include "core/checkpoint/number_formats.h"
 #include "core/checkpoint/safetensors.h"
 

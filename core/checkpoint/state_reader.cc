@@ -10,8 +10,8 @@
 #include "absl/strings/str_join.h"
 
 #include "core/base/check.h"
+#include "core/base/quoted.h"
 #include "core/base/status_macros.h"
-#include "core/checkpoint/json_sax.h"
 #include "core/checkpoint/number_formats.h"
 
 namespace conclave::core {

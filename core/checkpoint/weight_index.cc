@@ -3,10 +3,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "nlohmann/json.hpp"
 
+#include "core/base/json.h"
+#include "core/base/quoted.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/file_io.h"
-#include "core/checkpoint/json_sax.h"
 
 namespace conclave::core {
 namespace {
@@ -14,53 +16,50 @@ namespace {
 constexpr int64_t kMaxIndexBytes = int64_t{256} << 20;
 
 // Keeps weight_map and skips everything else: real files lack the metadata or carry keys of their own.
-class IndexReader : public JsonSax {
+class IndexReader final : public JsonEvents {
  public:
   std::map<std::string, std::string> weight_map;
   bool has_weight_map = false;
 
-  bool start_object(size_t) {
+  bool BeginObject() override {
     if (in_map_) return Refuse("weight_map must map names to file names");
-    if (depth_ == 1 && key_ == "weight_map") {
-      if (has_weight_map) return Refuse("weight_map is given twice");
-      in_map_ = has_weight_map = true;
-    }
-    return Deeper();
+    if (depth_++ == 1 && key_ == "weight_map") in_map_ = has_weight_map = true;
+    return true;
   }
-  bool end_object() {
+  bool EndObject() override {
     in_map_ = false;
     --depth_;
     return true;
   }
-  bool key(std::string& key) {
+  bool Key(std::string& key) override {
     key_ = key;
     return true;
   }
-  bool string(std::string& text) {
+  bool String(std::string& text) override {
     if (!in_map_) return Foreign();
     if (!IsPlainFileName(text)) {
       return Refuse(
           absl::StrCat("tensor ", Quoted(key_), ": ", Quoted(text), " is not a plain name of a file in this folder"));
     }
-    return weight_map.emplace(key_, text).second || Refuse(absl::StrCat("tensor ", Quoted(key_), " is given twice"));
+    weight_map.emplace(key_, text);
+    return true;
   }
-  bool start_array(size_t) { return Foreign() && Deeper(); }
-  bool end_array() {
+  bool BeginArray() override {
+    ++depth_;
+    return Foreign();
+  }
+  bool EndArray() override {
     --depth_;
     return true;
   }
-  bool null() { return Foreign(); }
-  bool boolean(bool) { return Foreign(); }
-  bool number_integer(int64_t) { return Foreign(); }
-  bool number_unsigned(uint64_t) { return Foreign(); }
-  bool number_float(double, const std::string&) { return Foreign(); }
+  bool Null() override { return Foreign(); }
+  bool Bool(bool) override { return Foreign(); }
+  bool Negative(int64_t) override { return Foreign(); }
+  bool Unsigned(uint64_t) override { return Foreign(); }
+  bool Float(double, std::string_view) override { return Foreign(); }
 
  private:
   bool Foreign() { return !in_map_ || Refuse(absl::StrCat("tensor ", Quoted(key_), ": its file name is not text")); }
-  bool Deeper() {
-    constexpr int kMaxDepth = 16;
-    return ++depth_ <= kMaxDepth || Refuse("nested too deeply");
-  }
 
   bool in_map_ = false;
   int depth_ = 0;
@@ -78,9 +77,7 @@ absl::StatusOr<WeightIndex> OpenSingleFile(const std::string& path) {
 absl::StatusOr<WeightIndex> OpenShards(const std::string& dir, const std::string& index_path) {
   ASSIGN_OR_RETURN(const std::string text, ReadTextFile(index_path, kMaxIndexBytes));
   IndexReader reader;
-  if (const absl::Status parsed = ParseJson(text, reader); !parsed.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(index_path, ": ", parsed.message()));
-  }
+  RETURN_IF_ERROR(ReadJson(text, {.name = index_path}, {.max_bytes = kMaxIndexBytes}, reader));
   if (!reader.has_weight_map) return absl::InvalidArgumentError(absl::StrCat(index_path, ": weight_map is missing"));
   WeightIndex index;
   std::map<std::string, int32_t> numbers;

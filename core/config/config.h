@@ -22,10 +22,10 @@ struct SourceConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("path", path, "file: .txt (one document) or .jsonl (one object per line), plain or .gz");
-    v.Field("field", field, "JSONL: the field that holds the text");
-    v.Field("weight", weight, "share of this source in the blend, relative to the others");
-    v.Field("synthetic", synthetic, "uniform = random tokens instead of a file, for benchmarks");
+    v.Field("path", path, "path", "file: .txt (one document) or .jsonl (one object per line), plain or .gz");
+    v.Field("field", field, "", "JSONL: the field that holds the text");
+    v.Field("weight", weight, "share", "share of this source in the blend, relative to the others");
+    v.Field("synthetic", synthetic, "", "uniform = random tokens instead of a file, for benchmarks");
   }
 };
 
@@ -38,13 +38,13 @@ struct DataConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("tokenizer", tokenizer, "bytes (built in, 265 ids), or a folder or file with a tokenizer.json");
-    v.Field("train", train, "sources of the training text");
-    v.Field("validation", validation, "sources of the validation text");
-    v.Field("sequence_length", sequence_length, "tokens per row");
-    v.Field("validation_fraction", validation_fraction,
+    v.Field("tokenizer", tokenizer, "path", "bytes (built in, 265 ids), or a folder or file with a tokenizer.json");
+    v.Field("train", train, "", "sources of the training text");
+    v.Field("validation", validation, "", "sources of the validation text");
+    v.Field("sequence_length", sequence_length, "tokens", "tokens per row");
+    v.Field("validation_fraction", validation_fraction, "share",
             "share of the training rows held out for validation when no validation source is given, 0 to 0.5");
-    v.Field("mask_documents", mask_documents, "true: attention and labels stop at document borders inside a row");
+    v.Field("mask_documents", mask_documents, "", "true: attention and labels stop at document borders inside a row");
   }
 };
 
@@ -54,8 +54,9 @@ struct BatchRampConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("start", start, "sequences per step at step 1; 0 = no ramp");
-    v.Field("steps", steps, "steps over which the batch grows linearly to batch.sequences, in whole micro-batches");
+    v.Field("start", start, "rows", "sequences per step at step 1; 0 = no ramp");
+    v.Field("steps", steps, "steps",
+            "steps over which the batch grows linearly to batch.sequences, in whole micro-batches");
   }
 };
 
@@ -66,9 +67,10 @@ struct BatchConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("sequences", sequences, "rows per optimizer step, over all ranks");
-    v.Field("micro_sequences", micro_sequences, "rows per micro-batch; 0 = all rows at once. Never changes a bit");
-    v.Field("ramp", ramp, "grows the batch at the start of a run");
+    v.Field("sequences", sequences, "rows", "rows per optimizer step, over all ranks");
+    v.Field("micro_sequences", micro_sequences, "rows",
+            "rows per micro-batch; 0 = all rows at once. Never changes a bit");
+    v.Field("ramp", ramp, "", "grows the batch at the start of a run");
   }
 };
 
@@ -82,15 +84,15 @@ struct ScheduleConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("name", name, "constant | linear | cosine | wsd | deepseek_v3; all start with warmup_steps");
-    v.Field("warmup_steps", warmup_steps, "steps of linear growth from 0 to optim.lr");
-    v.Field("final_factor", final_factor, "lr at the end of the decay / optim.lr");
-    v.Field("constant_steps", constant_steps,
+    v.Field("name", name, "", "constant | linear | cosine | wsd | deepseek_v3; all start with warmup_steps");
+    v.Field("warmup_steps", warmup_steps, "steps", "steps of linear growth from 0 to optim.lr");
+    v.Field("final_factor", final_factor, "share", "lr at the end of the decay / optim.lr");
+    v.Field("constant_steps", constant_steps, "steps",
             "wsd, deepseek_v3: steps at optim.lr after the warm-up; 0 = what is left over");
-    v.Field("decay_steps", decay_steps,
+    v.Field("decay_steps", decay_steps, "steps",
             "wsd, deepseek_v3: steps of the decay (linear in wsd, cosine in deepseek_v3); 0 = a tenth of the run");
-    v.Field("tail_steps", tail_steps, "deepseek_v3: last steps of the run, at tail_factor");
-    v.Field("tail_factor", tail_factor,
+    v.Field("tail_steps", tail_steps, "steps", "deepseek_v3: last steps of the run, at tail_factor");
+    v.Field("tail_factor", tail_factor, "share",
             "deepseek_v3: lr of the last tail_steps / optim.lr (released run: 7.3e-6 / 2.2e-4)");
   }
 };
@@ -108,15 +110,15 @@ struct OptimConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("name", name, "adamw");
-    v.Field("lr", lr, "peak learning rate");
-    v.Field("betas", betas, "decay of the first and the second moment");
-    v.Field("eps", eps, "added to the root of the second moment");
-    v.Field("weight_decay", weight_decay, "decoupled decay, on matrices only (not on norms, biases)");
-    v.Field("clip", clip, "largest gradient norm; 0 = no clipping");
-    v.Field("ema", ema, "decay of the moving average of the weights, e.g. 0.999; 0 = none");
-    v.Field("z_loss", z_loss, "weight of the squared log-partition of the final logits");
-    v.Field("schedule", schedule, "learning rate over the steps");
+    v.Field("name", name, "", "adamw");
+    v.Field("lr", lr, "", "peak learning rate");
+    v.Field("betas", betas, "share", "decay of the first and the second moment: what a step keeps of them");
+    v.Field("eps", eps, "", "added to the root of the second moment");
+    v.Field("weight_decay", weight_decay, "", "decoupled decay, on matrices only (not on norms, biases)");
+    v.Field("clip", clip, "", "largest gradient norm; 0 = no clipping");
+    v.Field("ema", ema, "share", "decay of the moving average of the weights, e.g. 0.999; 0 = none");
+    v.Field("z_loss", z_loss, "", "weight of the squared log-partition of the final logits");
+    v.Field("schedule", schedule, "", "learning rate over the steps");
   }
 };
 
@@ -127,10 +129,10 @@ struct MoeTrainConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("bias_update_speed", bias_update_speed,
+    v.Field("bias_update_speed", bias_update_speed, "",
             "step of the router bias after each optimizer step (DeepSeek-V3: 1e-3)");
-    v.Field("balance_loss", balance_loss, "weight of the sequence-wise balance loss (DeepSeek-V3: 1e-4)");
-    v.Field("mtp_weight", mtp_weight,
+    v.Field("balance_loss", balance_loss, "", "weight of the sequence-wise balance loss (DeepSeek-V3: 1e-4)");
+    v.Field("mtp_weight", mtp_weight, "",
             "weight of the multi-token-prediction loss, divided by its depth (DeepSeek-V3: 0.3, later 0.1)");
   }
 };
@@ -145,12 +147,12 @@ struct TrainConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("steps", steps, "optimizer steps of the whole run");
-    v.Field("seed", seed, "changes everything that is drawn: initialization, data order");
-    v.Field("validate_every", validate_every, "steps between validations; 0 = only at the end");
-    v.Field("checkpoint_every", checkpoint_every, "steps between checkpoints; 0 = only at the end");
-    v.Field("keep", keep, "checkpoints kept; older ones go after a newer one has been verified");
-    v.Field("init_std", init_std, "standard deviation of the initial matrices; 0 = model.initializer_range");
+    v.Field("steps", steps, "steps", "optimizer steps of the whole run");
+    v.Field("seed", seed, "", "changes everything that is drawn: initialization, data order");
+    v.Field("validate_every", validate_every, "steps", "steps between validations; 0 = only at the end");
+    v.Field("checkpoint_every", checkpoint_every, "steps", "steps between checkpoints; 0 = only at the end");
+    v.Field("keep", keep, "checkpoints", "checkpoints kept; older ones go after a newer one has been verified");
+    v.Field("init_std", init_std, "", "standard deviation of the initial matrices; 0 = model.initializer_range");
   }
 };
 
@@ -159,7 +161,7 @@ struct CheckpointConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("weights", weights, "f32 | bf16: type of the model files; default f32 for precision f32, else bf16");
+    v.Field("weights", weights, "", "f32 | bf16: type of the model files; default f32 for precision f32, else bf16");
   }
 };
 
@@ -168,7 +170,7 @@ struct RunConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("dir", dir, "folder of the run: config, metrics, checkpoints");
+    v.Field("dir", dir, "path", "folder of the run: config, metrics, checkpoints");
   }
 };
 
@@ -188,16 +190,16 @@ struct Config {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("stage", stage, "pretrain");
-    v.Field("model", model, "architecture with the names of a Hugging Face config.json, or {from: FOLDER}");
-    v.Field("data", data, "text in, rows of tokens out");
-    v.Field("batch", batch, "rows per step");
-    v.Field("optim", optim, "optimizer and schedule");
-    v.Field("moe", moe, "balancing of experts and multi-token prediction during training");
-    v.Field("precision", precision, "f32 | bf16: type of activations and products; masters and sums are f32");
-    v.Field("train", train, "length of the run, seeds, intervals");
-    v.Field("checkpoint", checkpoint, "what checkpoints hold");
-    v.Field("run", run, "where the run lives");
+    v.Field("stage", stage, "", "pretrain");
+    v.Field("model", model, "", "architecture with the names of a Hugging Face config.json, or {from: FOLDER}");
+    v.Field("data", data, "", "text in, rows of tokens out");
+    v.Field("batch", batch, "", "rows per step");
+    v.Field("optim", optim, "", "optimizer and schedule");
+    v.Field("moe", moe, "", "balancing of experts and multi-token prediction during training");
+    v.Field("precision", precision, "", "f32 | bf16: type of activations and products; masters and sums are f32");
+    v.Field("train", train, "", "length of the run, seeds, intervals");
+    v.Field("checkpoint", checkpoint, "", "what checkpoints hold");
+    v.Field("run", run, "", "where the run lives");
   }
 
   Precision ComputePrecision() const { return precision == "bf16" ? Precision::kBf16 : Precision::kF32; }

@@ -108,7 +108,7 @@ class ConfigReader {
     std::vector<std::string> names;
 
     template <class T>
-    void Field(const char* name, T& value, const char*) {
+    void Field(const char* name, T& value, const char*, const char*) {
       names.push_back(name);
       if (const YamlNode* child = node.Find(name)) reader.Read(*child, Join(path, name), value);
     }

@@ -23,23 +23,23 @@ class YamlWriter {
   std::string Take() { return std::move(text_); }
 
   template <class T>
-  void Field(const char* name, T& value, const char*) {
+  void Field(const char* name, T& value, const char*, const char*) {
     text_ += absl::StrFormat("%s%s: %s\n", indent_, name, ValueText(value));
   }
 
   template <HasFields T>
-  void Field(const char* name, T& value, const char*) {
+  void Field(const char* name, T& value, const char*, const char*) {
     text_ += absl::StrFormat("%s%s:\n%s", indent_, name, Entries(value, 2));
   }
 
   // A folder decides all of its model (see yaml.h).
-  void Field(const char* name, ModelConfig& model, const char* help) {
-    if (model.from.empty()) return Field<ModelConfig>(name, model, help);
+  void Field(const char* name, ModelConfig& model, const char* unit, const char* help) {
+    if (model.from.empty()) return Field<ModelConfig>(name, model, unit, help);
     text_ += absl::StrFormat("%s%s:\n%s  from: %s\n", indent_, name, indent_, ValueText(model.from));
   }
 
   template <HasFields T>
-  void Field(const char* name, std::vector<T>& list, const char*) {
+  void Field(const char* name, std::vector<T>& list, const char*, const char*) {
     text_ += absl::StrFormat("%s%s:%s\n", indent_, name, list.empty() ? " []" : "");
     for (T& entry : list) {
       std::string keys = Entries(entry, 4);

@@ -45,8 +45,9 @@ bool IsDirectKey(std::string_view path, const std::string& group) {
 }
 
 std::string Line(const KeyInfo& key) {
-  const std::string value = IsGroup(key) ? key.type : absl::StrFormat("%s, default %s", key.type, key.default_text);
-  return absl::StrFormat("%s (%s)\n    %s\n", key.path, value, key.help);
+  if (IsGroup(key)) return absl::StrFormat("%s (%s)\n    %s\n", key.path, key.type, key.help);
+  const std::string unit = key.unit.empty() ? "" : ", " + key.unit;
+  return absl::StrFormat("%s (%s%s, default %s)\n    %s\n", key.path, key.type, unit, key.default_text, key.help);
 }
 
 std::string KeysOf(const std::string& group, const std::vector<KeyInfo>& keys) {
@@ -57,15 +58,15 @@ std::string KeysOf(const std::string& group, const std::vector<KeyInfo>& keys) {
   return text;
 }
 
-std::string Unknown(const std::string& path, const std::vector<KeyInfo>& keys) {
+absl::Status Unknown(const std::string& path, const std::vector<KeyInfo>& keys) {
   std::vector<std::string> paths;
   for (const KeyInfo& key : keys) paths.push_back(key.path);
   std::string_view nearest = Nearest(path, paths);
   for (const std::string& known : paths) {
     if (nearest.empty() && known.ends_with("." + path)) nearest = known;
   }
-  return absl::StrFormat("unknown key %s%s\n", path,
-                         nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest));
+  return absl::NotFoundError(
+      absl::StrFormat("unknown key %s%s", path, nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest)));
 }
 
 // A cell of a table: a bar would end it.
@@ -77,7 +78,7 @@ std::string Cell(const std::string& text) {
 
 }  // namespace
 
-std::string HelpForKey(std::string_view path) {
+absl::StatusOr<std::string> HelpForKey(std::string_view path) {
   const std::vector<KeyInfo> keys = AllKeys();
   if (path.empty()) return KeysOf("", keys);
   const std::string table_path = TablePath(path, keys);
@@ -88,21 +89,21 @@ std::string HelpForKey(std::string_view path) {
   return Unknown(std::string(path), keys);
 }
 
-std::string ReferencePage() {
+std::string KeyTables() {
   const std::vector<KeyInfo> keys = AllKeys();
-  std::string page = "# Options\n\nEvery key of a config file, from the list that the program itself reads.\n";
+  std::string page;
   const auto add_table = [&](const std::string& group) {
-    page += "\n| key | type | default | meaning |\n|---|---|---|---|\n";
+    page += "\n| key | type | unit | default | meaning |\n|---|---|---|---|---|\n";
     for (const KeyInfo& key : keys) {
       if (!IsDirectKey(key.path, group)) continue;
-      page += absl::StrFormat("| `%s` | %s | %s | %s |\n", key.path, Cell(key.type),
+      page += absl::StrFormat("| `%s` | %s | %s | %s | %s |\n", key.path, Cell(key.type), key.unit,
                               key.default_text.empty() ? "" : "`" + Cell(key.default_text) + "`", Cell(key.help));
     }
   };
   add_table("");
   for (const KeyInfo& key : keys) {
     if (!IsGroup(key)) continue;
-    page += absl::StrFormat("\n## %s\n\n%s.\n", key.path, key.help);
+    page += absl::StrFormat("\n### %s\n\n%s.\n", key.path, key.help);
     add_table(key.path);
   }
   return page;

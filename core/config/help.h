@@ -5,13 +5,15 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/statusor.h"
+
 namespace conclave::core {
 
-// Type, default and meaning of a key such as "optim.lr" or "data.train.0.path"; for a group the list of its keys; "" =
-// all groups. An unknown key names the nearest one. Ends with a line break.
-std::string HelpForKey(std::string_view path);
+// Type, unit, default and meaning of a key such as "optim.lr" or "data.train.0.path"; for a group the list of its keys;
+// "" = all groups. The error for an unknown key names the nearest one. Ends with a line break.
+absl::StatusOr<std::string> HelpForKey(std::string_view path);
 
-// All keys in Markdown, one table per group.
-std::string ReferencePage();
+// All keys in Markdown, one table per group; the tables' headings are of the third level.
+std::string KeyTables();
 
 }  // namespace conclave::core

@@ -10,6 +10,7 @@
 #include "absl/strings/str_replace.h"
 
 #include "core/base/exact_math.h"
+#include "core/base/json_tree.h"
 #include "core/base/status_macros.h"
 #include "core/config/hf_json.h"
 
@@ -305,7 +306,7 @@ void WriteOthers(const ModelConfig& model, json& object) {
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseHfConfig(std::string_view text, const std::string& name) {
-  ASSIGN_OR_RETURN(const json object, ParseJson(text, name));
+  ASSIGN_OR_RETURN(const json object, ParseJson(text, {.name = name}, {}));
   if (!object.is_object()) return absl::InvalidArgumentError(name + ": not an object of keys and values");
   JsonFields fields(object, name, "");
   std::string model_type;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON of foreign folders, read with bounds: size, depth and duplicate keys are checked on the token stream before a
-// tree is built. JsonFields then reads single keys with a type, and remembers the first that is wrong.
+// Reads single keys of a JSON object with a type, and remembers the first that is wrong.
 #pragma once
 
 #include <cstdint>
@@ -10,16 +9,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "nlohmann/json.hpp"
 
 namespace conclave::core {
-
-inline constexpr size_t kMaxJsonBytes = size_t{16} << 20;
-inline constexpr int kMaxJsonDepth = 64;
-
-// Messages start with "name:line:column: ".
-absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::string& name);
 
 // The keys of one object. `name` (of the file) and `prefix` ("rope_scaling.") stand in messages. A key that is null
 // counts as absent. After the first error all reads leave their targets alone.

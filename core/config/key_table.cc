@@ -21,20 +21,20 @@ class KeyVisitor {
   KeyVisitor(std::string prefix, std::vector<KeyInfo>& keys) : prefix_(std::move(prefix)), keys_(keys) {}
 
   template <class T>
-  void Field(const char* name, T& value, const char* help) {
-    keys_.push_back({Join(prefix_, name), TypeText<T>(), ValueText(value), help});
+  void Field(const char* name, T& value, const char* unit, const char* help) {
+    keys_.push_back({Join(prefix_, name), TypeText<T>(), unit, ValueText(value), help});
   }
 
   template <HasFields T>
-  void Field(const char* name, T& value, const char* help) {
-    keys_.push_back({Join(prefix_, name), "keys", "", help});
+  void Field(const char* name, T& value, const char* unit, const char* help) {
+    keys_.push_back({Join(prefix_, name), "keys", unit, "", help});
     KeyVisitor inner(Join(prefix_, name), keys_);
     value.VisitFields(inner);
   }
 
   template <HasFields T>
-  void Field(const char* name, std::vector<T>&, const char* help) {
-    keys_.push_back({Join(prefix_, name), "a list of entries", "[]", help});
+  void Field(const char* name, std::vector<T>&, const char* unit, const char* help) {
+    keys_.push_back({Join(prefix_, name), "a list of entries", unit, "[]", help});
     KeyVisitor inner(Join(prefix_, name) + ".N", keys_);
     T entry;
     entry.VisitFields(inner);
@@ -50,18 +50,18 @@ class ValueVisitor {
   ValueVisitor(std::string prefix, std::vector<KeyValue>& values) : prefix_(std::move(prefix)), values_(values) {}
 
   template <class T>
-  void Field(const char* name, T& value, const char*) {
+  void Field(const char* name, T& value, const char*, const char*) {
     values_.push_back({Join(prefix_, name), ValueText(value)});
   }
 
   template <HasFields T>
-  void Field(const char* name, T& value, const char*) {
+  void Field(const char* name, T& value, const char*, const char*) {
     ValueVisitor inner(Join(prefix_, name), values_);
     value.VisitFields(inner);
   }
 
   template <HasFields T>
-  void Field(const char* name, std::vector<T>& list, const char*) {
+  void Field(const char* name, std::vector<T>& list, const char*, const char*) {
     for (size_t i = 0; i < list.size(); ++i) {
       ValueVisitor inner(absl::StrFormat("%s.%d", Join(prefix_, name), i), values_);
       list[i].VisitFields(inner);

@@ -22,16 +22,17 @@ struct RopeScalingConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("type", type, "yarn | llama3; empty = none");
-    v.Field("factor", factor, "how far beyond the original length positions reach");
-    v.Field("original_max_position_embeddings", original_max_position_embeddings, "length before the extension");
-    v.Field("beta_fast", beta_fast, "yarn: rotations above which a frequency is kept");
-    v.Field("beta_slow", beta_slow, "yarn: rotations below which a frequency is divided by factor");
-    v.Field("mscale", mscale, "yarn: weight of the correction of the cosine and sine tables");
-    v.Field("mscale_all_dim", mscale_all_dim, "yarn: weight of the correction of the softmax scale; 0 = none");
-    v.Field("low_freq_factor", low_freq_factor,
+    v.Field("type", type, "", "yarn | llama3; empty = none");
+    v.Field("factor", factor, "", "how far beyond the original length positions reach");
+    v.Field("original_max_position_embeddings", original_max_position_embeddings, "tokens",
+            "length before the extension");
+    v.Field("beta_fast", beta_fast, "rotations", "yarn: rotations above which a frequency is kept");
+    v.Field("beta_slow", beta_slow, "rotations", "yarn: rotations below which a frequency is divided by factor");
+    v.Field("mscale", mscale, "", "yarn: weight of the correction of the cosine and sine tables");
+    v.Field("mscale_all_dim", mscale_all_dim, "", "yarn: weight of the correction of the softmax scale; 0 = none");
+    v.Field("low_freq_factor", low_freq_factor, "",
             "llama3: wavelengths above original length / this are divided by factor");
-    v.Field("high_freq_factor", high_freq_factor, "llama3: wavelengths below original length / this are kept");
+    v.Field("high_freq_factor", high_freq_factor, "", "llama3: wavelengths below original length / this are kept");
   }
 };
 
@@ -88,42 +89,44 @@ struct ModelConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("from", from, "start from this Hugging Face folder (its config.json and weights); excludes the other keys");
-    v.Field("model_type", model_type, "deepseek_v3 | qwen2 | qwen3 | qwen3_moe | llama");
-    v.Field("vocab_size", vocab_size, "rows of embedding and head; 0 = size of the tokenizer");
-    v.Field("hidden_size", hidden_size, "width of the residual stream");
-    v.Field("intermediate_size", intermediate_size, "width of a dense MLP");
-    v.Field("num_hidden_layers", num_hidden_layers, "blocks, without those for multi-token prediction");
-    v.Field("num_attention_heads", num_attention_heads, "query heads");
-    v.Field("num_key_value_heads", num_key_value_heads,
+    v.Field("from", from, "path",
+            "start from this Hugging Face folder (its config.json and weights); excludes the other keys");
+    v.Field("model_type", model_type, "", "deepseek_v3 | qwen2 | qwen3 | qwen3_moe | llama");
+    v.Field("vocab_size", vocab_size, "tokens", "rows of embedding and head; 0 = size of the tokenizer");
+    v.Field("hidden_size", hidden_size, "features", "width of the residual stream");
+    v.Field("intermediate_size", intermediate_size, "features", "width of a dense MLP");
+    v.Field("num_hidden_layers", num_hidden_layers, "blocks", "blocks, without those for multi-token prediction");
+    v.Field("num_attention_heads", num_attention_heads, "heads", "query heads");
+    v.Field("num_key_value_heads", num_key_value_heads, "heads",
             "key heads of grouped-query attention; 0 = as many as query heads");
-    v.Field("head_dim", head_dim, "width of a head outside of MLA; 0 = hidden_size / num_attention_heads");
-    v.Field("max_position_embeddings", max_position_embeddings, "largest number of positions");
-    v.Field("rms_norm_eps", rms_norm_eps, "added to the mean square");
-    v.Field("rope_theta", rope_theta, "base of the rotary frequencies");
-    v.Field("rope_scaling", rope_scaling, "length extension of the rotary embedding");
-    v.Field("rope_interleave", rope_interleave, "deepseek_v3: rotate neighbours (true) or halves (false)");
-    v.Field("tie_word_embeddings", tie_word_embeddings, "the head is the embedding");
-    v.Field("initializer_range", initializer_range, "standard deviation of initial matrices (see train.init_std)");
-    v.Field("bos_token_id", bos_token_id, "first token of a document; -1 = that of the tokenizer");
-    v.Field("eos_token_id", eos_token_id, "last token of a document; -1 = that of the tokenizer");
-    v.Field("q_lora_rank", q_lora_rank, "MLA: width of the query latent; 0 = plain q_proj");
-    v.Field("kv_lora_rank", kv_lora_rank, "MLA: width of the key-value latent");
-    v.Field("qk_nope_head_dim", qk_nope_head_dim, "MLA: width of a head's key without rotation");
-    v.Field("qk_rope_head_dim", qk_rope_head_dim, "MLA: width of the shared rotary key");
-    v.Field("v_head_dim", v_head_dim, "MLA: width of a head's value");
-    v.Field("n_routed_experts", n_routed_experts, "routed experts per block; 0 = dense model");
-    v.Field("n_shared_experts", n_shared_experts, "experts that every token visits (one MLP of n times the width)");
-    v.Field("num_experts_per_tok", num_experts_per_tok, "routed experts per token");
-    v.Field("moe_intermediate_size", moe_intermediate_size, "width of an expert");
-    v.Field("first_k_dense_replace", first_k_dense_replace, "leading blocks with a dense MLP");
-    v.Field("n_group", n_group, "groups of experts");
-    v.Field("topk_group", topk_group, "groups a token may choose from");
-    v.Field("routed_scaling_factor", routed_scaling_factor, "factor on the normalized expert weights");
-    v.Field("norm_topk_prob", norm_topk_prob, "expert weights sum to one before the factor");
-    v.Field("decoder_sparse_step", decoder_sparse_step, "qwen3_moe: every n-th block routes");
-    v.Field("mlp_only_layers", mlp_only_layers, "qwen3_moe: blocks with a dense MLP all the same");
-    v.Field("num_nextn_predict_layers", num_nextn_predict_layers, "depth of multi-token prediction");
+    v.Field("head_dim", head_dim, "features", "width of a head outside of MLA; 0 = hidden_size / num_attention_heads");
+    v.Field("max_position_embeddings", max_position_embeddings, "tokens", "largest number of positions");
+    v.Field("rms_norm_eps", rms_norm_eps, "", "added to the mean square");
+    v.Field("rope_theta", rope_theta, "", "base of the rotary frequencies");
+    v.Field("rope_scaling", rope_scaling, "", "length extension of the rotary embedding");
+    v.Field("rope_interleave", rope_interleave, "", "deepseek_v3: rotate neighbours (true) or halves (false)");
+    v.Field("tie_word_embeddings", tie_word_embeddings, "", "the head is the embedding");
+    v.Field("initializer_range", initializer_range, "", "standard deviation of initial matrices (see train.init_std)");
+    v.Field("bos_token_id", bos_token_id, "token id", "first token of a document; -1 = that of the tokenizer");
+    v.Field("eos_token_id", eos_token_id, "token id", "last token of a document; -1 = that of the tokenizer");
+    v.Field("q_lora_rank", q_lora_rank, "features", "MLA: width of the query latent; 0 = plain q_proj");
+    v.Field("kv_lora_rank", kv_lora_rank, "features", "MLA: width of the key-value latent");
+    v.Field("qk_nope_head_dim", qk_nope_head_dim, "features", "MLA: width of a head's key without rotation");
+    v.Field("qk_rope_head_dim", qk_rope_head_dim, "features", "MLA: width of the shared rotary key");
+    v.Field("v_head_dim", v_head_dim, "features", "MLA: width of a head's value");
+    v.Field("n_routed_experts", n_routed_experts, "experts", "routed experts per block; 0 = dense model");
+    v.Field("n_shared_experts", n_shared_experts, "experts",
+            "experts that every token visits (one MLP of n times the width)");
+    v.Field("num_experts_per_tok", num_experts_per_tok, "experts", "routed experts per token");
+    v.Field("moe_intermediate_size", moe_intermediate_size, "features", "width of an expert");
+    v.Field("first_k_dense_replace", first_k_dense_replace, "blocks", "leading blocks with a dense MLP");
+    v.Field("n_group", n_group, "groups", "groups of experts");
+    v.Field("topk_group", topk_group, "groups", "groups a token may choose from");
+    v.Field("routed_scaling_factor", routed_scaling_factor, "", "factor on the normalized expert weights");
+    v.Field("norm_topk_prob", norm_topk_prob, "", "expert weights sum to one before the factor");
+    v.Field("decoder_sparse_step", decoder_sparse_step, "blocks", "qwen3_moe: every n-th block routes");
+    v.Field("mlp_only_layers", mlp_only_layers, "block numbers", "qwen3_moe: blocks with a dense MLP all the same");
+    v.Field("num_nextn_predict_layers", num_nextn_predict_layers, "blocks", "depth of multi-token prediction");
   }
 };
 

@@ -16,6 +16,7 @@
 #include "yaml-cpp/parser.h"
 
 #include "core/base/status_macros.h"
+#include "core/base/utf8.h"
 
 namespace conclave::core {
 namespace {
@@ -25,21 +26,6 @@ static_assert(kMaxYamlDepth == 32);
 
 absl::Status ErrorAt(const YamlPlace& place, const std::string& message) {
   return absl::InvalidArgumentError(absl::StrFormat("%s: %s", ToText(place), message));
-}
-
-// Length of the UTF-8 sequence that `text` starts with; 0 if it is none (overlong forms and surrogates included).
-size_t Utf8Length(std::string_view text) {
-  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  const unsigned lead = byte(0), second = byte(1);
-  if (lead < 0x80) return 1;
-  if (lead < 0xC2 || lead > 0xF4) return 0;
-  const size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return 0;
-  }
-  const bool overlong = (lead == 0xE0 && second < 0xA0) || (lead == 0xF0 && second < 0x90);
-  const bool too_large = (lead == 0xED && second >= 0xA0) || (lead == 0xF4 && second >= 0x90);
-  return overlong || too_large ? 0 : length;
 }
 
 // What must hold before yaml-cpp sees the text. It scans a line of open brackets to its end before the first event, so

@@ -3,8 +3,10 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -25,6 +27,37 @@ TEST(Command, WithoutOrWithUnknownArgumentsIsWrongUsage) {
   EXPECT_EQ(RunConclave(folder, {"generate"}).code, 2);
   EXPECT_EQ(RunConclave(folder, {"train", "a.yaml", "--frobnicate"}).code, 2);
   EXPECT_EQ(RunConclave(folder, {"verify", "a", "--reference", "b", "--precision", "fp4"}).code, 2);
+}
+
+TEST(Command, BadValuesAreWrongUsageAndNameTheOption) {
+  const TemporaryFolder folder;
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"generate", "x", "--top-p", "7"},
+                                             {"generate", "x", "--top-p", "nan"},
+                                             {"generate", "x", "--temperature", "-1"},
+                                             {"generate", "x", "--seed", "1.5"},
+                                             {"generate", "x", "--max-tokens", "-1"},
+                                             {"generate", "x", "--min-p", "2"},
+                                             {"generate", "x", "--sample", "2147483648"},
+                                             {"eval", "x", "--batch", "0", "y"},
+                                             {"eval", "x", "--sequence-length", "0", "y"},
+                                             {"verify", "x", "--tolerance", "nan", "--reference", "y"},
+                                             {"verify", "x", "--precision", "fp4", "--reference", "y"},
+                                             {"train", "x", "--threads", "-1"}}) {
+    const Outcome outcome = RunConclave(folder, arguments);
+    EXPECT_EQ(outcome.code, 2) << arguments[2];
+    EXPECT_TRUE(Contains(outcome.err, "error: " + arguments[2] + ": ")) << outcome.err;
+  }
+}
+
+TEST(Command, MisspeltWordsNameTheNearest) {
+  const TemporaryFolder folder;
+  EXPECT_TRUE(Contains(RunConclave(folder, {"tran"}).err, "did you mean train?"));
+  EXPECT_TRUE(Contains(RunConclave(folder, {"generate", "x", "--topp", "1"}).err, "did you mean --top-p?"));
+  EXPECT_TRUE(Contains(RunConclave(folder, {"--verson"}).err, "did you mean --version?"));
+  const Outcome key = RunConclave(folder, {"help", "optim.lrr"});
+  EXPECT_EQ(key.code, 2);
+  EXPECT_TRUE(Contains(key.err, "did you mean optim.lr?")) << key.err;
 }
 
 TEST(Command, VersionAndHelpSucceed) {
@@ -60,6 +93,43 @@ TEST(TrainCommand, UnknownKeyIsWrongUsageAndNamesTheNearest) {
   const Outcome near = run.Train({"train.step=1"});
   EXPECT_EQ(near.code, 2);
   EXPECT_TRUE(Contains(near.err, "steps")) << near.err;
+}
+
+TEST(TrainCommand, EveryProblemOfAConfigHasALine) {
+  const TinyRun run;
+  const Outcome outcome = run.Train({"optim.lr=fast", "train.steps=many"});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_TRUE(Contains(outcome.err, "\noverride \"train.steps=many\": train.steps: ")) << outcome.err;
+}
+
+TEST(TrainCommand, DryRunSaysWhatWouldHappenAndWritesNothing) {
+  const TinyRun run;
+  const Outcome fresh = run.Train({"--dry-run"});
+  EXPECT_EQ(fresh.code, 0) << fresh.err;
+  for (const char* part : {"new run", "parameters", "active per token", "memory", "64 tokens per step", "1 thread",
+                           "seed 1", "precision f32", "conclave "}) {
+    EXPECT_TRUE(Contains(fresh.out, part)) << part << "\n" << fresh.out;
+  }
+  EXPECT_FALSE(std::filesystem::exists(run.Dir()));
+
+  ASSERT_EQ(run.Train({"train.steps=4"}).code, 0);
+  // What a killed process left is not even cleared away.
+  std::filesystem::create_directory(run.Dir() + "/checkpoints/.tmp_step_9_999999999");
+  const auto entries = [&run] {
+    std::vector<std::string> list;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(run.Dir())) {
+      const auto written = entry.last_write_time().time_since_epoch().count();
+      list.push_back(entry.path().string() + " " + std::to_string(written));
+    }
+    std::sort(list.begin(), list.end());
+    return list;
+  };
+  const std::vector<std::string> before = entries();
+  EXPECT_TRUE(Contains(run.Train({"--dry-run", "train.steps=8"}).out, "/checkpoints/step_4, step 4"));
+  const Outcome conflict = run.Train({"--dry-run", "train.steps=8", "optim.lr=0.5"});
+  EXPECT_EQ(conflict.code, 1);
+  EXPECT_TRUE(Contains(conflict.err, "optim.lr: 0.003 -> 0.5")) << conflict.err;
+  EXPECT_EQ(entries(), before);
 }
 
 TEST(TrainCommand, MissingDataFailsWithItsPath) {
@@ -188,7 +258,7 @@ TEST(GenerateCommand, SameSeedSameTextAndGreedyNeedsNone) {
   generate({"--chat", "--top-p", "0.9", "--min-p", "0.05"});
 }
 
-TEST(GenerateCommand, BadPromptsAndFiltersAreErrors) {
+TEST(GenerateCommand, BadPromptsAndFiltersAreWrongUsage) {
   const TinyRun run;
   ASSERT_EQ(run.Train({"train.steps=1"}).code, 0);
   for (const std::vector<std::string>& more :
@@ -201,8 +271,8 @@ TEST(GenerateCommand, BadPromptsAndFiltersAreErrors) {
     std::vector<std::string> arguments = {"generate", run.Dir()};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Outcome outcome = RunConclave(run.folder(), arguments);
-    EXPECT_EQ(outcome.code, 1) << more[0] << " " << more[1];
-    EXPECT_TRUE(Contains(outcome.err, "error")) << outcome.err;
+    EXPECT_EQ(outcome.code, 2) << more[0] << " " << more[1];
+    EXPECT_TRUE(Contains(outcome.err, "error: --")) << outcome.err;  // the option
   }
 }
 

@@ -97,30 +97,52 @@ TEST(Text, ReadsWell) {
   EXPECT_EQ(FlopRateText(1.5e9), "1.5 GFLOP/s");
 }
 
+const ProgressState kProgress = {.step = 120,
+                                 .total_steps = 300,
+                                 .loss = 2.345,
+                                 .grad_norm = 0.85,
+                                 .lr = 9.2e-4,
+                                 .tokens_per_second = 12345,
+                                 .flops_per_second = 5.2e9,
+                                 .load_imbalance = 1.2,
+                                 .validation_loss = 2.5,
+                                 .seconds_left = 35,
+                                 .finish = "16:20"};
+
+std::string ProgressLine(size_t columns) {
+  std::string line;
+  for (const ProgressPart& part : ProgressParts(kProgress, columns)) {
+    line += (line.empty() ? "" : std::string(kProgressGap)) + part.text;
+  }
+  return line;
+}
+
 TEST(Progress, SaysHowFarARunIs) {
-  EXPECT_EQ(ProgressText({.step = 120,
-                          .total_steps = 300,
-                          .loss = 2.345,
-                          .grad_norm = 0.85,
-                          .lr = 9.2e-4,
-                          .tokens_per_second = 12345,
-                          .flops_per_second = 5.2e9,
-                          .load_imbalance = 1.2,
-                          .validation_loss = 2.5,
-                          .seconds_left = 35}),
+  EXPECT_EQ(ProgressLine(200),
             "step 120/300  40%  loss 2.3450  validation 2.5000  norm 0.850  lr 9.20e-04  12,345 tok/s  5.2 GFLOP/s  "
-            "load 1.20  "
-            "ETA 0:35");
+            "load 1.20  ETA 0:35  (16:20)");
+}
+
+TEST(Progress, FitsEveryWidthAndKeepsWhatMattersMost) {
+  for (size_t columns = 1; columns < 140; ++columns) EXPECT_LE(ProgressLine(columns).size(), columns);
+  EXPECT_EQ(ProgressLine(79), "step 120/300  40%  loss 2.3450  validation 2.5000  ETA 0:35  (16:20)");
+  EXPECT_EQ(ProgressLine(45), "step 120/300  loss 2.3450  validation 2.5000");
+  EXPECT_EQ(ProgressLine(7), "step 12");
 }
 
 TEST(LossCurve, FallsFromFullToLowestBlock) {
-  EXPECT_EQ(LossCurve(std::vector<double>{2, 1}, 2, 2), "   2.000 \u2588 \n   1.000 \u2588\u2581\n");
+  EXPECT_EQ(LossCurve(std::vector<double>{2, 1}, 2, 2, PlotCharacters::kBlocks),
+            "   2.000 \u2588 \n   1.000 \u2588\u2581\n");
+}
+
+TEST(LossCurve, HasPlainCharactersForPlainLocales) {
+  EXPECT_EQ(LossCurve(std::vector<double>{2, 1}, 2, 2, PlotCharacters::kAscii), "   2.000 # \n   1.000 #.\n");
 }
 
 TEST(LossCurve, LeavesOutWhatIsNotFinite) {
-  EXPECT_EQ(LossCurve(std::vector<double>{std::nan(""), std::nan("")}, 10, 2), "");
-  EXPECT_EQ(LossCurve({}, 10, 2), "");
-  EXPECT_NE(LossCurve(std::vector<double>{1, std::nan(""), 0.5}, 10, 2), "");
+  EXPECT_EQ(LossCurve(std::vector<double>{std::nan(""), std::nan("")}, 10, 2, PlotCharacters::kBlocks), "");
+  EXPECT_EQ(LossCurve({}, 10, 2, PlotCharacters::kBlocks), "");
+  EXPECT_NE(LossCurve(std::vector<double>{1, std::nan(""), 0.5}, 10, 2, PlotCharacters::kBlocks), "");
 }
 
 }  // namespace

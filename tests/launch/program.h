@@ -57,14 +57,15 @@ struct Outcome {
 // The program in the background, its output in files of `folder`.
 class Program {
  public:
-  Program(const TemporaryFolder& folder, const std::vector<std::string>& arguments)
+  Program(const TemporaryFolder& folder, const std::vector<std::string>& arguments,
+          const std::string& input = "/dev/null")
       : out_(folder / "out"), err_(folder / "err") {
     std::vector<const char*> argv = {CONCLAVE_BINARY};
     for (const std::string& argument : arguments) argv.push_back(argument.c_str());
     argv.push_back(nullptr);
     pid_ = ::fork();
     if (pid_ != 0) return;
-    Redirect("/dev/null", O_RDONLY, STDIN_FILENO);
+    Redirect(input.c_str(), O_RDONLY, STDIN_FILENO);
     Redirect(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
     Redirect(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
     ::execv(CONCLAVE_BINARY, const_cast<char**>(argv.data()));

@@ -14,6 +14,7 @@
 #include <gtest/gtest.h>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/file_io.h"
 #include "core/checkpoint/manifest.h"
 #include "tests/core/checkpoint/checkpoint_test_util.h"
@@ -165,7 +166,7 @@ TEST(CheckpointDamage, LeftoversOfDeadProcessesGoAndThoseOfLivingOnesStay) {
   const std::string own = folder.File(".tmp_step_4_" + std::to_string(getpid()));
   const std::string alive = folder.File(".tmp_step_5_1"), other = folder.File(".tmp_step_x");
   for (const std::string& path : {gone, own, alive, other}) std::filesystem::create_directories(path + "/optimizer");
-  ASSERT_OK(FindLatestCheckpoint(folder.path(), nullptr).status());
+  ASSERT_OK(RemoveLeftovers(folder.path()));
   EXPECT_FALSE(std::filesystem::exists(gone));
   EXPECT_FALSE(std::filesystem::exists(own));
   EXPECT_TRUE(std::filesystem::exists(alive));
@@ -247,6 +248,7 @@ Outcome SaveAndKillAt(const SaveRequest& request, int& stop) {
 // The newest checkpoint is sound, has one of the allowed states, and nothing else lies about.
 std::string HashAfterDeath(const std::string& parent) {
   std::vector<std::string> warnings;
+  EXPECT_TRUE(RemoveLeftovers(parent).ok());
   const auto latest = FindLatestCheckpoint(parent, &warnings);
   EXPECT_TRUE(latest.ok()) << latest.status();
   EXPECT_TRUE(warnings.empty()) << warnings[0];
@@ -328,6 +330,7 @@ TEST(CheckpointFailure, DeathAtAnyMomentLeavesAWholeCheckpoint) {
     waitpid(child, nullptr, 0);
     close(ends[0]);
     std::vector<std::string> warnings;
+    ASSERT_OK(RemoveLeftovers(folder.path()));
     const auto latest = FindLatestCheckpoint(folder.path(), &warnings);
     ASSERT_OK(latest.status());
     ASSERT_TRUE(latest->has_value());

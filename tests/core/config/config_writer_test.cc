@@ -143,22 +143,27 @@ TEST(Nearest, CountsEditsAndSwaps) {
   EXPECT_EQ(Nearest(std::string(100000, 's'), names), "");
 }
 
-TEST(Help, SaysTypeDefaultAndMeaning) {
-  EXPECT_EQ(HelpForKey("optim.lr"), "optim.lr (a number, default 0.001)\n    peak learning rate\n");
-  EXPECT_EQ(HelpForKey("optim.betas").substr(0, 54), "optim.betas (a list of numbers, default [0.9, 0.95])\n ");
-  EXPECT_EQ(HelpForKey("data.train.0.path"), HelpForKey("data.train.path"));
-  EXPECT_EQ(HelpForKey("data.train.7.weight").substr(0, 46), "data.train.N.weight (a number, default 1.0)\n  ");
-  EXPECT_NE(HelpForKey("data.train").find("data.train.N.synthetic (text"), std::string::npos);
-  EXPECT_NE(HelpForKey("batch").find("batch.ramp (keys)"), std::string::npos);
-  EXPECT_EQ(HelpForKey("batch").find("batch.ramp.start"), std::string::npos);
-  EXPECT_NE(HelpForKey("").find("optim (keys)"), std::string::npos);
-  EXPECT_EQ(HelpForKey("optim.lrr"), "unknown key optim.lrr; did you mean optim.lr?\n");
-  EXPECT_EQ(HelpForKey("warmup_steps"), "unknown key warmup_steps; did you mean optim.schedule.warmup_steps?\n");
-  EXPECT_EQ(HelpForKey("xyzzy.plugh"), "unknown key xyzzy.plugh\n");
+std::string Help(std::string_view path) { return HelpForKey(path).value_or(""); }
+std::string Unknown(std::string_view path) { return std::string(HelpForKey(path).status().message()); }
+
+TEST(Help, SaysTypeUnitDefaultAndMeaning) {
+  EXPECT_EQ(Help("optim.lr"), "optim.lr (a number, default 0.001)\n    peak learning rate\n");
+  EXPECT_EQ(Help("data.sequence_length"),
+            "data.sequence_length (a whole number, tokens, default 256)\n    tokens per row\n");
+  EXPECT_TRUE(Help("optim.betas").starts_with("optim.betas (a list of numbers, share, default [0.9, 0.95])\n"));
+  EXPECT_EQ(Help("data.train.0.path"), Help("data.train.path"));
+  EXPECT_TRUE(Help("data.train.7.weight").starts_with("data.train.N.weight (a number, share, default 1.0)\n"));
+  EXPECT_NE(Help("data.train").find("data.train.N.synthetic (text"), std::string::npos);
+  EXPECT_NE(Help("batch").find("batch.ramp (keys)"), std::string::npos);
+  EXPECT_EQ(Help("batch").find("batch.ramp.start"), std::string::npos);
+  EXPECT_NE(Help("").find("optim (keys)"), std::string::npos);
+  EXPECT_EQ(Unknown("optim.lrr"), "unknown key optim.lrr; did you mean optim.lr?");
+  EXPECT_EQ(Unknown("warmup_steps"), "unknown key warmup_steps; did you mean optim.schedule.warmup_steps?");
+  EXPECT_EQ(Unknown("xyzzy.plugh"), "unknown key xyzzy.plugh");
 }
 
 TEST(Help, EveryKeyHasAMeaningAndStandsInTheReference) {
-  const std::string page = ReferencePage();
+  const std::string page = KeyTables();
   for (const KeyInfo& key : AllKeys()) {
     EXPECT_FALSE(key.help.empty()) << key.path;
     EXPECT_NE(page.find("| `" + key.path + "` |"), std::string::npos) << key.path;

@@ -270,13 +270,13 @@ TEST(HfConfig, YarnMustMeanTheSameToAllReaders) {
 TEST(HfConfig, SurvivesBrokenAndHostileJson) {
   EXPECT_EQ(TextError("").substr(0, 12), "config.json:");
   EXPECT_EQ(TextError("[]"), "config.json: not an object of keys and values");
-  EXPECT_EQ(TextError("{\"a\": 1,\n \"b\": ?}").substr(0, 32), "config.json:2:7: not valid JSON ");
-  EXPECT_EQ(TextError("{\"a\": 1, \"a\": 2}"), "config.json: duplicate key \"a\"");
-  EXPECT_EQ(TextError("{\"x\": {\"a\": 1, \"b\": {\"a\": 1}, \"a\": 2}}"), "config.json: duplicate key \"a\"");
+  EXPECT_EQ(TextError("{\"a\": 1,\n \"b\": ?}").substr(0, 32), "config.json:2:7: not valid JSON:");
+  EXPECT_EQ(TextError("{\"a\": 1, \"a\": 2}"), "config.json:1:10: duplicate key 'a'");
+  EXPECT_EQ(TextError("{\"x\": {\"a\": 1, \"b\": {\"a\": 1}, \"a\": 2}}"), "config.json:1:31: duplicate key 'a'");
   EXPECT_EQ(TextError("{\"x\": [{\"a\": 1}, {\"a\": 1}]}"), "config.json: model_type: is missing");
-  EXPECT_EQ(TextError(std::string(1 << 20, '[')), "config.json: nested deeper than 64 levels");
+  EXPECT_EQ(TextError(std::string(1 << 20, '[')), "config.json:1:65: nested deeper than 64 levels");
   EXPECT_EQ(TextError("{\"a\": " + std::string(64, '[') + std::string(64, ']') + "}"),
-            "config.json: nested deeper than 64 levels");
+            "config.json:1:70: nested deeper than 64 levels");
   EXPECT_EQ(TextError("{\"a\": " + std::string(63, '[') + std::string(63, ']') + "}"),
             "config.json: model_type: is missing");
   EXPECT_EQ(TextError("{\"a\": 1e999}").substr(0, 12), "config.json:");
