@@ -19,7 +19,7 @@ struct WordCountOptions {
   std::string field = "text";               // of JSONL files
   std::vector<std::string> special_tokens;  // cut out; no word crosses one
   int threads = 0;                          // 0: one per processor
-  // An error beyond it. Training takes about 60 times as much memory.
+  // An error beyond it. Counting and training take about 45 times as much memory.
   int64_t max_distinct_bytes = int64_t{128} << 20;
 };
 
