@@ -5,45 +5,24 @@
 
 #include <array>
 #include <optional>
+#include <utility>
 
 #include "nlohmann/json.hpp"
 
+#include "core/base/check.h"
 #include "core/base/hash.h"
 #include "core/base/json_tree.h"
 #include "data/chat_template.h"
+#include "data/tokenizer_json_writer.h"
 
 namespace conclave::data {
 namespace {
 
 using Json = nlohmann::json;
-using OrderedJson = nlohmann::ordered_json;  // for files that people read; slow with many keys
 
 constexpr int32_t kFirstName = ByteTokenizer::kBos;
 constexpr std::array<std::string_view, 9> kNames = {"<bos>",   "<eos>",    "<pad>",    "<|User|>", "<|Assistant|>",
                                                     "<think>", "</think>", "<answer>", "</answer>"};
-
-// GPT-2's alphabet: printable bytes stand for themselves, the other 68 in rising order for code points 256 on. UTF-8.
-std::array<std::string, 256> ByteAlphabet() {
-  std::array<std::string, 256> alphabet;
-  int next_replacement = 256;
-  for (int byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-    const int code_point = printable ? byte : next_replacement++;
-    if (code_point < 128) {
-      alphabet[byte] = static_cast<char>(code_point);
-    } else {
-      alphabet[byte] = {static_cast<char>(0xC0 | (code_point >> 6)), static_cast<char>(0x80 | (code_point & 0x3F))};
-    }
-  }
-  return alphabet;
-}
-
-OrderedJson Vocabulary() {
-  const std::array<std::string, 256> alphabet = ByteAlphabet();
-  OrderedJson vocabulary = OrderedJson::object();
-  for (int byte = 0; byte < 256; ++byte) vocabulary[alphabet[byte]] = byte;
-  return vocabulary;
-}
 
 // The name that starts at text[begin], as an id. No name is the start of another, so the first match is the longest.
 std::optional<int32_t> NameAt(std::string_view text, size_t begin) {
@@ -53,59 +32,30 @@ std::optional<int32_t> NameAt(std::string_view text, size_t begin) {
   return std::nullopt;
 }
 
-OrderedJson AddedTokens(const Tokenizer& tokenizer) {
-  OrderedJson tokens = OrderedJson::array();
+BpeDescription Description() {
+  BpeDescription description;
+  for (int byte = 0; byte < 256; ++byte) description.tokens.emplace_back(1, static_cast<char>(byte));
   for (size_t i = 0; i < kNames.size(); ++i) {
     const int32_t id = kFirstName + static_cast<int32_t>(i);
-    tokens.push_back({{"id", id},
-                      {"content", kNames[i]},
-                      {"single_word", false},
-                      {"lstrip", false},
-                      {"rstrip", false},
-                      {"normalized", false},
-                      {"special", tokenizer.IsSpecial(id)}});
+    description.added_tokens.push_back(
+        {.content = std::string(kNames[i]), .id = id, .special = ByteTokenizer().IsSpecial(id)});
   }
-  return tokens;
+  return description;
 }
 
-OrderedJson ByteLevel() {
-  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
+std::string DescriptionJson() {
+  absl::StatusOr<std::string> json = WriteTokenizerJson(Description());
+  CHECK(json.ok());
+  return *std::move(json);
 }
 
-OrderedJson TokenizerJson(const Tokenizer& tokenizer) {
-  return {{"version", "1.0"},
-          {"truncation", nullptr},
-          {"padding", nullptr},
-          {"added_tokens", AddedTokens(tokenizer)},
-          {"normalizer", nullptr},
-          {"pre_tokenizer", ByteLevel()},
-          {"post_processor", nullptr},
-          {"decoder", ByteLevel()},
-          {"model",
-           {{"type", "BPE"},
-            {"dropout", nullptr},
-            {"unk_token", nullptr},
-            {"continuing_subword_prefix", nullptr},
-            {"end_of_word_suffix", nullptr},
-            {"fuse_unk", false},
-            {"byte_fallback", false},
-            {"ignore_merges", false},
-            {"vocab", Vocabulary()},
-            {"merges", OrderedJson::array()}}}};
-}
-
-OrderedJson SpecialTokensMap() {
-  return {{"bos_token", kNames[0]}, {"eos_token", kNames[1]}, {"pad_token", kNames[2]}};
-}
-
-OrderedJson TokenizerConfig() {
-  OrderedJson config = SpecialTokensMap();
-  config["unk_token"] = nullptr;  // otherwise transformers 5 adds one of its own in folders of model_type qwen2
-  config["additional_special_tokens"] = {kNames[3], kNames[4]};
-  config["clean_up_tokenization_spaces"] = false;
-  config["tokenizer_class"] = "PreTrainedTokenizerFast";
-  config["chat_template"] = ChatTemplateJinja();
-  return config;
+TokenizerConfig Config() {
+  const auto name = [](int32_t id) { return std::string(kNames[id - kFirstName]); };
+  return {.bos = name(ByteTokenizer::kBos),
+          .eos = name(ByteTokenizer::kEos),
+          .pad = name(ByteTokenizer::kPad),
+          .additional_special_tokens = {name(ByteTokenizer::kUser), name(ByteTokenizer::kAssistant)},
+          .chat_template = ChatTemplateJinja()};
 }
 
 class ByteEncoder final : public Encoder {
@@ -166,7 +116,7 @@ std::string ByteTokenizer::TokenText(int32_t id) const {
 
 std::string ByteTokenizer::Fingerprint() const {
   core::Hasher hasher;
-  const std::string description = TokenizerJson(*this).dump();
+  const std::string description = DescriptionJson();
   hasher.Update(description.data(), description.size());
   return hasher.HexDigest();
 }
@@ -174,9 +124,9 @@ std::string ByteTokenizer::Fingerprint() const {
 std::string ByteTokenizer::ChatTemplateText() const { return ChatTemplateJinja(); }
 
 std::map<std::string, std::string> ByteTokenizer::Files() const {
-  return {{"tokenizer.json", TokenizerJson(*this).dump(2) + "\n"},
-          {"tokenizer_config.json", TokenizerConfig().dump(2) + "\n"},
-          {"special_tokens_map.json", SpecialTokensMap().dump(2) + "\n"}};
+  return {{"tokenizer.json", DescriptionJson()},
+          {"tokenizer_config.json", TokenizerConfigJson(Config())},
+          {"special_tokens_map.json", SpecialTokensMapJson(Config())}};
 }
 
 bool ByteTokenizer::Describes(std::string_view tokenizer_json) {
@@ -185,11 +135,12 @@ bool ByteTokenizer::Describes(std::string_view tokenizer_json) {
   if (!file.ok()) return false;
   const Json& model = Member(*file, "model");
   const Json& splitter = Member(*file, "pre_tokenizer");
-  return Member(model, "type") == "BPE" && SameVocabulary(Member(model, "vocab"), Vocabulary()) &&
+  const Json expected = Json::parse(DescriptionJson());
+  return Member(model, "type") == "BPE" && SameVocabulary(Member(model, "vocab"), expected["model"]["vocab"]) &&
          Member(model, "merges") == Json::array() && Member(*file, "normalizer").is_null() &&
          AddsNothing(Member(*file, "post_processor")) && Member(splitter, "type") == "ByteLevel" &&
          Member(splitter, "add_prefix_space") == false &&
-         SameAddedTokens(Member(*file, "added_tokens"), AddedTokens(ByteTokenizer()));
+         SameAddedTokens(Member(*file, "added_tokens"), expected["added_tokens"]);
 }
 
 }  // namespace conclave::data

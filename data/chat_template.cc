@@ -1,41 +1,266 @@
 // SPDX-License-Identifier: Apache-2.0
-// The template twice: in C++, and as Jinja for other programs. A test holds ids that transformers gave for the Jinja
-// text.
+// One function per format. Tests hold texts that transformers gave for the published Jinja texts.
 #include "data/chat_template.h"
 
-#include <string_view>
+#include <array>
+
+#include "absl/strings/str_format.h"
+
+#include "core/base/status_macros.h"
+#include "data/unicode.h"
 
 namespace conclave::data {
 namespace {
 
-constexpr std::string_view kBegin = "<bos>", kEnd = "<eos>", kUser = "<|User|>", kAssistant = "<|Assistant|>";
+// DeepSeek writes U+FF5C for bars and U+2581 for blanks.
+constexpr std::string_view kDeepSeekBegin =
+    "<\xEF\xBD\x9C"
+    "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>";
+constexpr std::string_view kDeepSeekEnd =
+    "<\xEF\xBD\x9C"
+    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>";
+constexpr std::string_view kDeepSeekUser = "<\xEF\xBD\x9CUser\xEF\xBD\x9C>";
+constexpr std::string_view kDeepSeekAssistant =
+    "<\xEF\xBD\x9C"
+    "Assistant\xEF\xBD\x9C>";
+constexpr std::string_view kImStart = "<|im_start|>", kImEnd = "<|im_end|>";
+constexpr std::string_view kBeginOfText = "<|begin_of_text|>", kTurnEnd = "<|eot_id|>";
+constexpr std::string_view kHeaderBegin = "<|start_header_id|>", kHeaderEnd = "<|end_header_id|>";
+constexpr std::string_view kBos = "<bos>", kEos = "<eos>", kUser = "<|User|>", kAssistant = "<|Assistant|>";
+constexpr std::string_view kThinkPrefill = "<think>\n";
 
-std::string RenderText(std::span<const Message> messages, GenerationPrompt prompt) {
-  std::string text(kBegin);
-  for (const Message& message : messages) {
-    switch (message.role) {
-      case Role::kSystem:
-        text.append(message.content);
-        break;
-      case Role::kUser:
-        text.append(kUser).append(message.content);
-        break;
-      case Role::kAssistant:
-        text.append(kAssistant).append(message.content).append(kEnd);
-        break;
+bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+std::string_view RoleName(Role role) {
+  switch (role) {
+    case Role::kSystem:
+      return "system";
+    case Role::kUser:
+      return "user";
+    case Role::kAssistant:
+      return "assistant";
+  }
+  return "";
+}
+
+std::string_view WithoutThinking(std::string_view answer) {
+  constexpr std::string_view kEndThink = "</think>";
+  const size_t end = answer.rfind(kEndThink);
+  return end == std::string_view::npos ? answer : answer.substr(end + kEndThink.size());
+}
+
+std::string_view Trimmed(std::string_view text) {
+  const size_t valid = ValidUtf8Length(text);
+  text.remove_prefix(LeadingWhiteSpace(text.substr(0, valid)));
+  if (ValidUtf8Length(text) == text.size()) text.remove_suffix(TrailingWhiteSpace(text));
+  return text;
+}
+
+// The literal text between "<|im_start|>system\n" and "<|im_end|>" of a Jinja text, where \n are two characters; "" if
+// every system message is an expression.
+std::string DefaultSystem(std::string_view jinja) {
+  constexpr std::string_view kBefore = "<|im_start|>system\\n";
+  for (size_t at = jinja.find(kBefore); at != std::string_view::npos; at = jinja.find(kBefore, at + 1)) {
+    const std::string_view rest = jinja.substr(at + kBefore.size());
+    const std::string_view text = rest.substr(0, rest.find(kImEnd));
+    if (!text.empty() && text.size() < rest.size() && text.find_first_of("'\"\\{") == std::string_view::npos) {
+      return std::string(text);
     }
   }
-  if (prompt == GenerationPrompt::kAdd) text.append(kAssistant);
-  return text;
+  return "";
 }
 
 }  // namespace
 
-std::vector<int32_t> RenderChat(const Tokenizer& tokenizer, std::span<const Message> messages,
-                                GenerationPrompt prompt) {
+struct ChatTemplate::Known {
+  Format format;
+  std::string_view name;
+  std::array<std::string_view, 5> markers;  // the first one tells the format; "" at the end
+  std::array<std::string_view, 2> foreign;  // parts of Jinja texts that render something else
+};
+
+// Of two formats with the same markers the one that is taken without a Jinja text comes first.
+constinit const ChatTemplate::Known ChatTemplate::kKnown[] = {
+    {Format::kDeepSeekV3,
+     "deepseek_v3",
+     {kDeepSeekUser, kDeepSeekAssistant, kDeepSeekBegin, kDeepSeekEnd},
+     {"thinking"}},
+    {Format::kDeepSeekR1,
+     "deepseek_r1",
+     {kDeepSeekUser, kDeepSeekAssistant, kDeepSeekBegin, kDeepSeekEnd, "<think>"},
+     {"thinking"}},
+    {Format::kChatMl, "chatml", {kImStart, kImEnd}, {"think>", "reasoning_content"}},
+    {Format::kLlama3, "llama3", {kHeaderBegin, kHeaderEnd, kBeginOfText, kTurnEnd}, {"Cutting Knowledge Date"}},
+    {Format::kBytes, "bytes", {kUser, kAssistant, kBos, kEos}, {}},
+    {Format::kPlain, "plain", {}, {}}};
+
+const ChatTemplate::Known& ChatTemplate::Find(Format format) {
+  const Known* known = kKnown;
+  while (known->format != format) ++known;
+  return *known;
+}
+
+std::string_view ChatTemplate::name() const { return Find(format_).name; }
+
+absl::StatusOr<ChatTemplate> ChatTemplate::Recognise(std::string_view jinja) {
+  ChatTemplate chosen;
+  int num_found = 0;
+  for (const Known& known : kKnown) {
+    if (known.markers[0].empty() || known.format == Format::kDeepSeekR1 || !Contains(jinja, known.markers[0])) continue;
+    chosen.format_ = known.format;
+    ++num_found;
+  }
+  bool foreign = num_found != 1;
+  for (const std::string_view part : Find(chosen.format_).foreign) foreign |= !part.empty() && Contains(jinja, part);
+  if (foreign) {
+    return absl::UnimplementedError(
+        "the chat template that comes with the tokenizer is not one that this program knows; choose one with "
+        "chat_template: deepseek_v3, deepseek_r1, chatml, llama3, bytes or plain");
+  }
+  // Jinja texts write the line feed as two characters, seldom as itself.
+  const std::string before = std::string(kDeepSeekAssistant) + "<think>";
+  if (chosen.format_ == Format::kDeepSeekV3 && Contains(jinja, before)) chosen.format_ = Format::kDeepSeekR1;
+  if (chosen.format_ == Format::kChatMl) chosen.default_system_ = DefaultSystem(jinja);
+  return chosen;
+}
+
+ChatTemplate::Format ChatTemplate::FormatByMarkers(const Tokenizer& tokenizer) {
+  for (const Known& known : kKnown) {
+    ChatTemplate candidate;
+    candidate.format_ = known.format;
+    if (candidate.CheckMarkers(tokenizer).ok()) return known.format;
+  }
+  return Format::kPlain;
+}
+
+absl::Status ChatTemplate::CheckMarkers(const Tokenizer& tokenizer) const {
+  const Known& known = Find(format_);
+  for (const std::string_view marker : known.markers) {
+    if (marker.empty()) break;
+    std::vector<int32_t> ids;
+    tokenizer.Encode(marker, Parse::kSpecial, ids);
+    if (ids.size() == 1) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("chat_template: %s needs the token %s, which this tokenizer does not have; plain needs none",
+                        known.name, marker));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ChatTemplate> ChatTemplate::Choose(std::string_view name, const Tokenizer& tokenizer) {
+  const std::string jinja = tokenizer.ChatTemplateText();
+  ChatTemplate chosen;
+  if (name == "auto" && !jinja.empty()) {
+    ASSIGN_OR_RETURN(chosen, Recognise(jinja));
+  } else if (name == "auto") {
+    chosen.format_ = FormatByMarkers(tokenizer);
+  } else {
+    std::string names;
+    const Known* found = nullptr;
+    for (const Known& known : kKnown) {
+      if (known.name == name) found = &known;
+      names.append(", ").append(known.name);
+    }
+    if (found == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("chat_template: \"%s\" is not known; there are auto%s", name, names));
+    }
+    chosen.format_ = found->format;
+    if (chosen.format_ == Format::kChatMl) chosen.default_system_ = DefaultSystem(jinja);
+  }
+  RETURN_IF_ERROR(chosen.CheckMarkers(tokenizer));
+  chosen.begin_ = tokenizer.TokenText(tokenizer.bos_id());
+  chosen.end_ = tokenizer.TokenText(tokenizer.eos_id());
+  return chosen;
+}
+
+std::string_view ChatTemplate::Prefill() const { return format_ == Format::kDeepSeekR1 ? kThinkPrefill : ""; }
+
+std::vector<int32_t> ChatTemplate::Render(const Tokenizer& tokenizer, std::span<const Message> messages,
+                                          GenerationPrompt prompt) const {
   std::vector<int32_t> ids;
-  tokenizer.Encode(RenderText(messages, prompt), Tokenizer::Parse::kSpecial, ids);
+  tokenizer.Encode(RenderText(messages, prompt), Parse::kSpecial, ids);
   return ids;
+}
+
+std::string ChatTemplate::RenderText(std::span<const Message> messages, GenerationPrompt prompt) const {
+  const bool add = prompt == GenerationPrompt::kAdd;
+  switch (format_) {
+    case Format::kDeepSeekV3:
+    case Format::kDeepSeekR1:
+      return RenderDeepSeek(messages) + (add ? std::string(kDeepSeekAssistant).append(Prefill()) : "");
+    case Format::kChatMl:
+      return RenderChatMl(messages) + (add ? std::string(kImStart) + "assistant\n" : "");
+    case Format::kLlama3:
+      return RenderLlama3(messages) +
+             (add ? std::string(kHeaderBegin).append("assistant").append(kHeaderEnd).append("\n\n") : "");
+    case Format::kBytes:
+      return RenderBytes(messages) + std::string(add ? kAssistant : "");
+    case Format::kPlain:
+      return RenderPlain(messages) + (add ? "Assistant:\n" : "");
+  }
+  return "";
+}
+
+std::string ChatTemplate::RenderDeepSeek(std::span<const Message> messages) const {
+  std::string system, turns;
+  for (const Message& message : messages) {
+    switch (message.role) {
+      case Role::kSystem:
+        if (format_ == Format::kDeepSeekR1) system.clear();  // R1 takes the last one, V3 all
+        system.append(system.empty() ? "" : "\n\n").append(message.content);
+        break;
+      case Role::kUser:
+        turns.append(kDeepSeekUser).append(message.content);
+        break;
+      case Role::kAssistant:
+        turns.append(kDeepSeekAssistant).append(WithoutThinking(message.content)).append(kDeepSeekEnd);
+        break;
+    }
+  }
+  return std::string(kDeepSeekBegin) + system + turns;
+}
+
+std::string ChatTemplate::RenderChatMl(std::span<const Message> messages) const {
+  std::string text;
+  const auto add = [&](Role role, std::string_view content) {
+    text.append(kImStart).append(RoleName(role)).append("\n").append(content).append(kImEnd).append("\n");
+  };
+  const bool has_system = !messages.empty() && messages[0].role == Role::kSystem;
+  if (!has_system && !default_system_.empty()) add(Role::kSystem, default_system_);
+  for (const Message& message : messages) add(message.role, message.content);
+  return text;
+}
+
+std::string ChatTemplate::RenderLlama3(std::span<const Message> messages) const {
+  std::string text(kBeginOfText);
+  for (const Message& message : messages) {
+    text.append(kHeaderBegin).append(RoleName(message.role)).append(kHeaderEnd).append("\n\n");
+    text.append(Trimmed(message.content)).append(kTurnEnd);
+  }
+  return text;
+}
+
+std::string ChatTemplate::RenderBytes(std::span<const Message> messages) const {
+  std::string text(kBos);
+  for (const Message& message : messages) {
+    if (message.role == Role::kUser) text.append(kUser);
+    if (message.role == Role::kAssistant) text.append(kAssistant);
+    text.append(message.content);
+    if (message.role == Role::kAssistant) text.append(kEos);
+  }
+  return text;
+}
+
+std::string ChatTemplate::RenderPlain(std::span<const Message> messages) const {
+  std::string text = begin_;
+  for (const Message& message : messages) {
+    if (message.role == Role::kUser) text.append("User:\n");
+    if (message.role == Role::kAssistant) text.append("Assistant:\n");
+    text.append(message.content);
+    text.append(message.role == Role::kAssistant && !end_.empty() ? end_ : "\n\n");
+  }
+  return text;
 }
 
 std::string ChatTemplateJinja() {

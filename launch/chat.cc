@@ -80,10 +80,11 @@ bool IsBlank(std::string_view line) { return line.find_first_not_of(" \t") == st
 
 }  // namespace
 
-Chat::Chat(const data::Tokenizer& tokenizer, Sampling& sampling, std::string system, int64_t max_tokens)
+Chat::Chat(const data::Tokenizer& tokenizer, data::ChatTemplate chat_template, Sampling& sampling, std::string system,
+           int64_t max_tokens)
     : tokenizer_(tokenizer),
       sampling_(sampling),
-      conversation_(tokenizer, std::move(system)),
+      conversation_(tokenizer, std::move(chat_template), std::move(system)),
       max_tokens_(max_tokens),
       terminal_(core::IsTerminal(STDIN_FILENO)) {}
 
@@ -163,7 +164,7 @@ absl::StatusOr<std::vector<int32_t>> Chat::PromptFor(const std::string& message)
   const int64_t capacity = sampling_.capacity();
   // An answer gets its room even if that costs old turns, but not more than half of the context.
   const int64_t longest = capacity - std::clamp<int64_t>(max_tokens_, 1, std::max<int64_t>(capacity / 2, 1));
-  Conversation alone(tokenizer_, conversation_.system());
+  Conversation alone(tokenizer_, conversation_.chat_template(), conversation_.system());
   alone.Add(data::Role::kUser, message);
   const int64_t least = static_cast<int64_t>(alone.Render().size());
   if (least >= capacity) {

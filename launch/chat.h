@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "data/chat_template.h"
 #include "data/tokenizer.h"
 #include "launch/conversation.h"
 #include "launch/exit_code.h"
@@ -18,7 +19,8 @@ namespace conclave::launch {
 class Chat {
  public:
   // Answers are cut after `max_tokens`. Tokenizer and sampling outlive the chat.
-  Chat(const data::Tokenizer& tokenizer, Sampling& sampling, std::string system, int64_t max_tokens);
+  Chat(const data::Tokenizer& tokenizer, data::ChatTemplate chat_template, Sampling& sampling, std::string system,
+       int64_t max_tokens);
 
   // Until the end of stdin, or /exit. A message that a terminal sends and that cannot be answered is said to be so;
   // from a pipe it ends the program.

@@ -5,8 +5,8 @@
 
 namespace conclave::launch {
 
-Conversation::Conversation(const data::Tokenizer& tokenizer, std::string system)
-    : tokenizer_(&tokenizer), system_(std::move(system)) {}
+Conversation::Conversation(const data::Tokenizer& tokenizer, data::ChatTemplate chat_template, std::string system)
+    : tokenizer_(&tokenizer), chat_template_(std::move(chat_template)), system_(std::move(system)) {}
 
 bool Conversation::DropOldestTurn() {
   constexpr int kTurn = 2;
@@ -19,7 +19,7 @@ std::vector<int32_t> Conversation::Render() const {
   std::vector<data::Message> all;
   if (!system_.empty()) all.push_back({data::Role::kSystem, system_});
   all.insert(all.end(), messages_.begin(), messages_.end());
-  return data::RenderChat(*tokenizer_, all, data::GenerationPrompt::kAdd);
+  return chat_template_.Render(*tokenizer_, all, data::GenerationPrompt::kAdd);
 }
 
 }  // namespace conclave::launch

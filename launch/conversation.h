@@ -14,8 +14,9 @@ namespace conclave::launch {
 class Conversation {
  public:
   // `system`: what stands above all turns; empty: nothing. The tokenizer outlives the conversation.
-  Conversation(const data::Tokenizer& tokenizer, std::string system);
+  Conversation(const data::Tokenizer& tokenizer, data::ChatTemplate chat_template, std::string system);
 
+  const data::ChatTemplate& chat_template() const { return chat_template_; }
   const std::string& system() const { return system_; }
   void SetSystem(std::string text) { system_ = std::move(text); }
   void Add(data::Role role, std::string content) { messages_.push_back({role, std::move(content)}); }
@@ -29,6 +30,7 @@ class Conversation {
 
  private:
   const data::Tokenizer* tokenizer_;
+  data::ChatTemplate chat_template_;
   std::string system_;
   std::vector<data::Message> messages_;  // user and assistant in turns
 };

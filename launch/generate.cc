@@ -17,6 +17,7 @@
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
 #include "core/base/terminal.h"
+#include "data/chat_template.h"
 #include "data/tokenizer.h"
 #include "launch/chat.h"
 #include "launch/conversation.h"
@@ -56,7 +57,8 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(const GenerateOptions& options, c
   if (!tokenizer) return ParseIds(*options.prompt_ids);
   const std::string text = ReadPrompt(options);
   if (options.chat) {
-    Conversation conversation(*tokenizer, options.system);
+    ASSIGN_OR_RETURN(data::ChatTemplate chat_template, data::ChatTemplate::Choose("auto", *tokenizer));
+    Conversation conversation(*tokenizer, std::move(chat_template), options.system);
     conversation.Add(data::Role::kUser, text);
     return conversation.Render();
   }
@@ -127,8 +129,11 @@ absl::StatusOr<ExitCode> Converse(const GenerateOptions& options, const std::str
                                       options.context, positions));
   }
   const int64_t capacity = options.context > 0 ? options.context : std::min(positions, kDefaultContext);
+  ASSIGN_OR_RETURN(data::ChatTemplate chat_template, data::ChatTemplate::Choose("auto", tokenizer));
   ASSIGN_OR_RETURN(const Generator generator, LoadGenerator(options, dir, config, &tokenizer, capacity));
-  return Chat(tokenizer, *generator.sampling, options.system, options.max_tokens.value_or(kDefaultChatTokens)).Run();
+  return Chat(tokenizer, std::move(chat_template), *generator.sampling, options.system,
+              options.max_tokens.value_or(kDefaultChatTokens))
+      .Run();
 }
 
 absl::StatusOr<ExitCode> Continue(const GenerateOptions& options, const std::string& dir, const FolderConfig& config,

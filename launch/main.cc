@@ -16,6 +16,7 @@
 #include "core/base/terminal.h"
 #include "core/config/help.h"
 #include "core/config/nearest.h"
+#include "data/known_vocabularies.h"
 #include "launch/completion.h"
 #include "launch/eval.h"
 #include "launch/exit_code.h"
@@ -25,6 +26,7 @@
 #include "launch/option_checks.h"
 #include "launch/reference_page.h"
 #include "launch/train.h"
+#include "launch/train_tokenizer.h"
 #include "launch/usage_error.h"
 #include "launch/verify.h"
 
@@ -149,6 +151,27 @@ void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
   app.callback([&] { command = [&] { return Inspect(options); }; });
 }
 
+void AddTokenize(CLI::App& root, TrainTokenizerOptions& options, Command& command) {
+  CLI::App& app = *root.add_subcommand("tokenize", "learn a byte-level BPE tokenizer from files");
+  app.add_option("--train", options.files, "required: text or .jsonl, plain or .gz")->required()->type_name(kFile);
+  app.add_option("--vocab-size", options.vocab_size,
+                 "required: tokens to learn, with the 256 bytes and the special tokens")
+      ->required()
+      ->type_name("N")
+      ->check(Within<int64_t>(1, INT32_MAX));
+  app.add_option("--out", options.out, "required: folder for tokenizer.json and the files beside it")
+      ->required()
+      ->type_name(kFolder);
+  app.add_option("--special", options.special_tokens, "special tokens, cut out of the text; the first ends a document")
+      ->capture_default_str();
+  app.add_option("--field", options.field, "JSONL: the field that holds the text")->capture_default_str();
+  app.add_option("--pattern", options.pattern,
+                 "how text is cut into words: " + data::KnownFamilies() + ", or a regular expression")
+      ->capture_default_str();
+  AddThreads(app, options.threads);
+  app.callback([&] { command = [&] { return TrainTokenizer(options); }; });
+}
+
 void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
 
 std::vector<std::string> CommandNames(const CLI::App& root) {
@@ -254,6 +277,7 @@ ExitCode RunProgram(int argc, char** argv) {
   EvalOptions eval;
   VerifyOptions verify;
   InspectOptions inspect;
+  TrainTokenizerOptions train_tokenizer;
   HelpOptions help;
   std::string shell;
   AddTrain(app, train, command);
@@ -261,6 +285,7 @@ ExitCode RunProgram(int argc, char** argv) {
   AddEval(app, eval, command);
   AddVerify(app, verify, command);
   AddInspect(app, inspect, command);
+  AddTokenize(app, train_tokenizer, command);
   AddHelp(app, help, command);
   AddCompletion(app, shell, command);
   if (argc < 2) {
