@@ -14,6 +14,7 @@
 #include "data/tiktoken_file.h"
 #include "data/tokenizer_companions.h"
 #include "data/tokenizer_json.h"
+#include "data/tokenizer_json_writer.h"
 
 namespace conclave::data {
 namespace {
@@ -43,6 +44,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadBpe(const std::string& path, std:
   TokenizerJson file;
   if (IsTiktoken(contents)) {
     ASSIGN_OR_RETURN(file.description, ParseTiktoken(contents, path));
+    ASSIGN_OR_RETURN(contents, WriteTokenizerJson(file.description));
   } else {
     ASSIGN_OR_RETURN(file, ParseTokenizerJson(contents, path));
   }

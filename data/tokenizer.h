@@ -56,6 +56,11 @@ class Tokenizer {
   virtual std::map<std::string, std::string> Files() const = 0;
 };
 
+// The token that begins a document; -1 where none does, or where the one that ends the document before it is the same.
+inline int32_t FirstToken(const Tokenizer& tokenizer) {
+  return tokenizer.bos_id() == tokenizer.eos_id() ? -1 : tokenizer.bos_id();
+}
+
 // "bytes", a tokenizer.json, a tiktoken file, or a folder that has one of them.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& name);
 

@@ -13,6 +13,7 @@
 #include "core/base/json_tree.h"
 #include "data/byte_alphabet.h"
 #include "data/small_file.h"
+#include "data/tokenizer_json_writer.h"
 
 namespace conclave::data {
 namespace {
@@ -140,22 +141,17 @@ std::string ChatTemplateOf(const std::map<std::string, std::string>& files, cons
 // cut text (DeepSeek-V3 names LlamaTokenizerFast, and transformers 5 then loses blanks).
 std::string ConfigForModelFolder(const std::map<std::string, std::string>& files, const BpeTokenizer::Surroundings& ids,
                                  const BpeDescription& description) {
-  nlohmann::ordered_json config = nlohmann::ordered_json::object();
-  if (const auto file = files.find(kConfigFile); file != files.end()) {
-    config = nlohmann::ordered_json::parse(file->second, nullptr, /*allow_exceptions=*/false);
-  } else {
-    const auto name_of = [&](int32_t id) -> nlohmann::ordered_json {
+  const auto file = files.find(kConfigFile);
+  if (file == files.end()) {
+    const auto name_of = [&](int32_t id) -> std::string {
       for (const AddedToken& token : description.added_tokens) {
         if (token.id == id) return token.content;
       }
-      return nullptr;
+      return "";
     };
-    config["bos_token"] = name_of(ids.bos_id);
-    config["eos_token"] = name_of(ids.eos_id);
-    config["pad_token"] = name_of(ids.pad_id);
-    config["unk_token"] = nullptr;
-    config["clean_up_tokenization_spaces"] = false;
+    return TokenizerConfigJson({.bos = name_of(ids.bos_id), .eos = name_of(ids.eos_id), .pad = name_of(ids.pad_id)});
   }
+  nlohmann::ordered_json config = nlohmann::ordered_json::parse(file->second, nullptr, /*allow_exceptions=*/false);
   config["tokenizer_class"] = "PreTrainedTokenizerFast";
   return config.dump(2) + "\n";
 }

@@ -145,6 +145,8 @@ absl::Status Chat::Answer(const std::string& message) {
   data::StreamDecoder text(tokenizer_);
   std::vector<int32_t> tokens;
   InterruptSignal::Take();  // what was pressed before has had its effect
+  const std::string prefill(conversation_.chat_template().Prefill());  // the prompt has the answer's first words
+  Print(prefill);
   const Ending ending = sampling_.Generate(prompt, most, [&](int32_t token) {
     if (InterruptSignal::Take()) return false;
     tokens.push_back(token);
@@ -152,7 +154,7 @@ absl::Status Chat::Answer(const std::string& message) {
     return true;
   });
   Print(text.Finish() + "\n");
-  conversation_.Add(data::Role::kAssistant, data::Decode(tokenizer_, tokens));
+  conversation_.Add(data::Role::kAssistant, prefill + data::Decode(tokenizer_, tokens));
   if (ending == Ending::kStopped) Notice("stopped");
   if (ending == Ending::kMaxTokens) {
     Notice(absl::StrFormat("cut after %d tokens (%s)", most, most < max_tokens_ ? "--context" : "--max-tokens"));

@@ -53,17 +53,23 @@ std::string ReadPrompt(const GenerateOptions& options) {
   return text;
 }
 
+absl::StatusOr<data::ChatTemplate> ChooseTemplate(const GenerateOptions& options, const data::Tokenizer& tokenizer) {
+  auto chosen = data::ChatTemplate::Choose(options.chat_template, tokenizer);
+  if (chosen.ok()) return chosen;
+  return UsageError(absl::StrFormat("--chat-template: %s", std::string(chosen.status().message())));
+}
+
 absl::StatusOr<std::vector<int32_t>> PromptIds(const GenerateOptions& options, const data::Tokenizer* tokenizer) {
   if (!tokenizer) return ParseIds(*options.prompt_ids);
   const std::string text = ReadPrompt(options);
   if (options.chat) {
-    ASSIGN_OR_RETURN(data::ChatTemplate chat_template, data::ChatTemplate::Choose("auto", *tokenizer));
+    ASSIGN_OR_RETURN(data::ChatTemplate chat_template, ChooseTemplate(options, *tokenizer));
     Conversation conversation(*tokenizer, std::move(chat_template), options.system);
     conversation.Add(data::Role::kUser, text);
     return conversation.Render();
   }
   std::vector<int32_t> ids;
-  if (tokenizer->bos_id() >= 0) ids.push_back(tokenizer->bos_id());
+  if (const int32_t first = data::FirstToken(*tokenizer); first >= 0) ids.push_back(first);
   tokenizer->Encode(text, data::Tokenizer::Parse::kText, ids);
   return ids;
 }
@@ -129,7 +135,7 @@ absl::StatusOr<ExitCode> Converse(const GenerateOptions& options, const std::str
                                       options.context, positions));
   }
   const int64_t capacity = options.context > 0 ? options.context : std::min(positions, kDefaultContext);
-  ASSIGN_OR_RETURN(data::ChatTemplate chat_template, data::ChatTemplate::Choose("auto", tokenizer));
+  ASSIGN_OR_RETURN(data::ChatTemplate chat_template, ChooseTemplate(options, tokenizer));
   ASSIGN_OR_RETURN(const Generator generator, LoadGenerator(options, dir, config, &tokenizer, capacity));
   return Chat(tokenizer, std::move(chat_template), *generator.sampling, options.system,
               options.max_tokens.value_or(kDefaultChatTokens))

@@ -19,6 +19,7 @@ struct GenerateOptions {
   std::optional<std::string> prompt_ids;  // "1,2,3": no tokenizer is needed, ids are printed
   bool chat = false;                      // the prompt is a message; without one: a conversation
   std::string system;                     // message above the conversation
+  std::string chat_template = "auto";     // see data/chat_template.h
   std::optional<int64_t> max_tokens;      // default: 128, in a conversation 1024
   int64_t context = 0;                    // tokens a conversation may hold; 0: at most 4096
   SamplingOptions sampling;

@@ -89,6 +89,10 @@ void AddGenerate(CLI::App& root, GenerateOptions& options, Command& command) {
                                    "one message per line of standard input");
   chat->excludes(ids);
   app.add_option("--system", options.system, "chat: message above the conversation")->needs(chat);
+  app.add_option("--chat-template", options.chat_template,
+                 "chat: auto (what the tokenizer brings), deepseek_v3, deepseek_r1, chatml, llama3, bytes or plain")
+      ->needs(chat)
+      ->capture_default_str();
   app.add_option(
          "--context", options.context,
          "chat: tokens of a conversation; the oldest turns go when it is full. Default: what the model takes, at "
