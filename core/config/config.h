@@ -15,15 +15,15 @@
 namespace conclave::core {
 
 struct SourceConfig {
-  std::string path;  // a text (.txt, other) or JSONL (.jsonl) file, plain or .gz
+  std::string path;  // a file, folder or glob pattern: text, JSONL (plain, .gz, .zst), or a Megatron .bin/.idx pair
   std::string field = "text";
   double weight = 1.0;
   std::string synthetic;  // "uniform": random tokens instead of a file
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("path", path, "file: .txt (one document) or .jsonl (one object per line), plain or .gz");
-    v.Field("field", field, "JSONL: the field that holds the text");
+    v.Field("path", path, "text or .jsonl (plain, .gz, .zst), a .bin/.idx pair, a folder of them, or a pattern: d/*.txt");
+    v.Field("field", field, "JSONL: the field that holds the text; a line without it may be a chat, in `messages`");
     v.Field("weight", weight, "share of this source in the blend, relative to the others");
     v.Field("synthetic", synthetic, "uniform = random tokens instead of a file, for benchmarks");
   }
@@ -35,6 +35,7 @@ struct DataConfig {
   int64_t sequence_length = 256;
   double validation_fraction = 0;
   bool mask_documents = false;
+  std::string cache;
 
   template <class V>
   void VisitFields(V& v) {
@@ -45,6 +46,8 @@ struct DataConfig {
     v.Field("validation_fraction", validation_fraction,
             "share of the training rows held out for validation when no validation source is given, 0 to 0.5");
     v.Field("mask_documents", mask_documents, "true: attention and labels stop at document borders inside a row");
+    v.Field("cache", cache,
+            "folder of tokenized text; default: $XDG_CACHE_HOME/conclave/tokens or ~/.cache/conclave/tokens");
   }
 };
 
