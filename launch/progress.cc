@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/progress.h"
 
-#include <stdio.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <ctime>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 
@@ -16,23 +13,11 @@
 namespace conclave::launch {
 namespace {
 
-constexpr double kRedrawSeconds = 0.1, kLineSeconds = 5;
-
-int TerminalColumns() {
-  struct winsize size = {};
-  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
 std::string ClockText(double seconds_from_now) {
   const std::time_t then = std::time(nullptr) + static_cast<std::time_t>(std::min(seconds_from_now, 1e9));
   std::tm local{};
   localtime_r(&then, &local);
   return absl::StrFormat("%02d:%02d", local.tm_hour, local.tm_min);
-}
-
-void Write(std::string_view text) {
-  fwrite(text.data(), 1, text.size(), stdout);
-  fflush(stdout);
 }
 
 }  // namespace
@@ -49,8 +34,6 @@ std::string ProgressText(const ProgressState& state) {
   return text;
 }
 
-Progress::Progress() : terminal_(::isatty(STDOUT_FILENO) != 0), last_shown_(std::chrono::steady_clock::now()) {}
-
 void Progress::Update(ProgressState state) {
   // Weighs about the last ten steps; the start weighs less, so that no false first value lingers.
   if (std::isfinite(state.loss)) {
@@ -60,29 +43,12 @@ void Progress::Update(ProgressState state) {
   const auto now = std::chrono::steady_clock::now();
   const double waited = std::chrono::duration<double>(now - last_shown_).count();
   const bool must = updates_ <= 1 || state.step == state.total_steps || state.validation_loss.has_value();
-  if (!must && waited < (terminal_ ? kRedrawSeconds : kLineSeconds)) return;
+  if (!must && waited < line_.seconds_between()) return;
   last_shown_ = now;
   std::string text = ProgressText(state);
-  if (!terminal_ || state.validation_loss) return Line(text);
-  if (state.step < state.total_steps) text += " (" + ClockText(state.seconds_left) + ")";
-  text.resize(std::min<size_t>(text.size(), static_cast<size_t>(TerminalColumns() - 1)));
-  Write("\r\x1b[K" + text);
-  drawn_ = true;
-}
-
-void Progress::Line(std::string_view text) {
-  Clear();
-  Write(std::string(text) + "\n");
-}
-
-void Progress::Finish() {
-  if (drawn_) Write("\n");
-  drawn_ = false;
-}
-
-void Progress::Clear() {
-  if (drawn_) Write("\r\x1b[K");
-  drawn_ = false;
+  if (state.validation_loss) return line_.Line(text);
+  if (line_.is_terminal() && state.step < state.total_steps) text += " (" + ClockText(state.seconds_left) + ")";
+  line_.Show(std::move(text));
 }
 
 }  // namespace conclave::launch

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "launch/status_line.h"
+
 namespace conclave::launch {
 
 struct ProgressState {
@@ -25,20 +27,16 @@ std::string ProgressText(const ProgressState& state);
 
 class Progress {
  public:
-  // Writes to stdout.
-  Progress();
+  Progress() : last_shown_(std::chrono::steady_clock::now()) {}
   // Shows the state if it is time to; always in the first and last step and after a validation.
   void Update(ProgressState state);
-  // A line of its own, above the one that is redrawn.
-  void Line(std::string_view text);
-  // Removes the redrawn line, for a message from elsewhere.
-  void Clear();
-  // Leaves the redrawn line as it is.
-  void Finish();
+  // As StatusLine, which is where the state is shown.
+  void Line(std::string_view text) { line_.Line(text); }
+  void Clear() { line_.Clear(); }
+  void Finish() { line_.Finish(); }
 
  private:
-  bool terminal_;
-  bool drawn_ = false;  // the cursor stands behind a redrawn line
+  StatusLine line_;
   int64_t updates_ = 0;
   double smooth_loss_ = 0;
   std::chrono::steady_clock::time_point last_shown_;

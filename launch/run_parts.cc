@@ -6,6 +6,7 @@
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/model_folder.h"
+#include "launch/load_display.h"
 #include "launch/model_loading.h"
 #include "optim/weights.h"
 
@@ -47,8 +48,10 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
 
 absl::Status CreateParts(const core::Config& config, int threads, RunParts& parts) {
   ASSIGN_OR_RETURN(parts.device, core::CreateDevice({.num_threads = threads}));
-  ASSIGN_OR_RETURN(parts.loader, data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
-                                                      static_cast<uint64_t>(config.train.seed)));
+  LoadDisplay display;
+  ASSIGN_OR_RETURN(parts.loader,
+                   data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
+                                        static_cast<uint64_t>(config.train.seed), display.Options(threads)));
   const core::Model::Options options{.precision = config.ComputePrecision(),
                                      .purpose = core::ParamSet::Purpose::kTraining,
                                      .with_ema = config.optim.ema > 0,

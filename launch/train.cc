@@ -34,7 +34,12 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
       return ExitCode::kDone;
     }
   }
-  RETURN_IF_ERROR(CreateParts(config, options.threads, parts));
+  const absl::Status created = CreateParts(config, options.threads, parts);
+  if (const auto stop = StopSignals::Requested(); stop && absl::IsCancelled(created)) {
+    PrintLine(absl::StrFormat("%s; the same command begins anew", std::string(created.message())));
+    return *stop;
+  }
+  RETURN_IF_ERROR(created);
   RunState state;
   if (resume) {
     ASSIGN_OR_RETURN(state, RestoreRun(*resume, config, parts));
