@@ -151,7 +151,7 @@ absl::StatusOr<std::string> ChecksumOf(const std::string& path, LoadProgress& pr
 absl::StatusOr<std::vector<FileContent>> ReadContents(std::span<const SourceFile> files, const std::string& source,
                                                       const std::string& cache, const LoadOptions& options) {
   const std::string path = IndexPath(cache, source);
-  const Index before = ReadIndex(path);
+  const Index before = cache.empty() ? Index() : ReadIndex(path);
   Index index;
   bool learned = false;
   LoadProgress progress{.phase = LoadProgress::Phase::kHashing, .source = source};
@@ -172,7 +172,7 @@ absl::StatusOr<std::vector<FileContent>> ReadContents(std::span<const SourceFile
     }
     index[file.path] = {stamp, contents.back()};
   }
-  if (learned) WriteIndex(path, index);
+  if (learned && !cache.empty()) WriteIndex(path, index);
   return contents;
 }
 

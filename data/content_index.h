@@ -30,7 +30,7 @@ struct FileContent {
   int64_t largest_id = -1;  // kTokens; -1: not a single token
 };
 
-// In the order of the files; of a pair of token files one entry, over both. `cache` need not exist or be writable: then
+// In the order of the files; of a pair of token files one entry, over both. `cache` may be "", or not writable: then
 // nothing is remembered. An id that is negative or above 2^31 - 1 is an error.
 absl::StatusOr<std::vector<FileContent>> ReadContents(std::span<const SourceFile> files, const std::string& source,
                                                       const std::string& cache, const LoadOptions& options);

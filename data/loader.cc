@@ -273,13 +273,12 @@ std::string PackedLoader::Description() const {
   return text;
 }
 
-// Holds out the last rows of each source: floor(rows x fraction), at least one where there are two.
+// Holds out the last rows of each source.
 absl::Status HoldOut(double fraction, std::vector<Source>& train) {
   int64_t num_held_out = 0;
   for (Source& source : train) {
-    if (source.IsSynthetic() || source.NumRows() < 2) continue;
-    const auto share = static_cast<int64_t>(static_cast<double>(source.NumRows()) * fraction);
-    source.num_train_rows -= std::max<int64_t>(share, 1);
+    if (source.IsSynthetic()) continue;
+    source.num_train_rows -= NumHeldOutRows(source.NumRows(), fraction);
     num_held_out += source.NumRows() - source.num_train_rows;
   }
   if (num_held_out > 0) return absl::OkStatus();
@@ -308,6 +307,11 @@ absl::Status CheckConfig(const core::DataConfig& config) {
 }
 
 }  // namespace
+
+int64_t NumHeldOutRows(int64_t rows, double fraction) {
+  if (rows < 2) return 0;
+  return std::max<int64_t>(static_cast<int64_t>(static_cast<double>(rows) * fraction), 1);
+}
 
 absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const core::DataConfig& config, const Tokenizer& tokenizer,
                                                        int64_t vocab_size, uint64_t seed, const LoadOptions& options) {

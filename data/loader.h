@@ -18,6 +18,9 @@
 
 namespace conclave::data {
 
+// Of a training source with `rows` rows: floor(rows x fraction), at least one where there are two.
+int64_t NumHeldOutRows(int64_t rows, double fraction);
+
 class Loader {
  public:
   // Tokenizes what is not in the cache. vocab_size bounds the ids of `synthetic: uniform` and of token files. Errors

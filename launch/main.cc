@@ -16,6 +16,7 @@
 #include "launch/generate.h"
 #include "launch/inspect.h"
 #include "launch/train.h"
+#include "launch/validate_data.h"
 #include "launch/verify.h"
 
 namespace conclave::launch {
@@ -38,7 +39,8 @@ void AddTrain(CLI::App& root, TrainOptions& options, Command& command) {
   app.add_option("OVERRIDES", options.overrides, "changes such as optim.lr=1e-4 data.train.0.path=my.txt");
   AddThreads(app, options.threads);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 75 saved after TERM or USR1, 130 saved after Ctrl-C.");
-  app.callback([&] { command = [&] { return Train(options); }; });
+  app.add_flag("--validate-data", options.validate_data, "only read the data, and say what is in it and wrong with it");
+  app.callback([&] { command = [&] { return options.validate_data ? ValidateData(options) : Train(options); }; });
 }
 
 void AddGenerate(CLI::App& root, GenerateOptions& options, Command& command) {
@@ -65,7 +67,8 @@ void AddGenerate(CLI::App& root, GenerateOptions& options, Command& command) {
 void AddEval(CLI::App& root, EvalOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("eval", "perplexity of a model folder on files");
   app.add_option("DIR", options.dir, "model folder, or a run folder (its newest checkpoint)")->required();
-  app.add_option("FILES", options.files, "text or .jsonl, plain or .gz")->required();
+  app.add_option("FILES", options.files, "text or .jsonl, plain, .gz or .zst; folders, patterns; pairs .bin/.idx")
+      ->required();
   app.add_option("--sequence-length", options.sequence_length,
                  "tokens per row; default: as in training, else at most 1024")
       ->check(CLI::PositiveNumber);

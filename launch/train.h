@@ -16,6 +16,7 @@ struct TrainOptions {
   std::string config;                  // path of the YAML file
   std::vector<std::string> overrides;  // "a.b=c"
   int threads = 0;
+  bool validate_data = false;  // ValidateData instead of Train
   std::string version;  // of the program, for manifests
 };
 

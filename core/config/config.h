@@ -22,7 +22,8 @@ struct SourceConfig {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("path", path, "text or .jsonl (plain, .gz, .zst), a .bin/.idx pair, a folder of them, or a pattern: d/*.txt");
+    v.Field("path", path,
+            "text or .jsonl (plain, .gz, .zst), a folder of these, a pattern (d/*.txt), or a .bin/.idx pair");
     v.Field("field", field, "JSONL: the field that holds the text; a line without it may be a chat, in `messages`");
     v.Field("weight", weight, "share of this source in the blend, relative to the others");
     v.Field("synthetic", synthetic, "uniform = random tokens instead of a file, for benchmarks");
