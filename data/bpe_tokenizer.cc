@@ -7,6 +7,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/status_macros.h"
+#include "core/base/utf8.h"
 #include "data/unicode.h"
 #include "data/word_cache.h"
 
@@ -44,7 +45,7 @@ class BpeEncoder final : public Encoder {
       if (valid > 0) EncodeText(text.substr(0, valid), parse, ids);
       text.remove_prefix(valid);
       size_t broken = 0;
-      while (broken < text.size() && ClassifyFront(text.substr(broken)).kind != Utf8Front::kWhole) ++broken;
+      while (broken < text.size() && core::ClassifyFront(text.substr(broken)).kind != core::Utf8Front::kWhole) ++broken;
       if (broken > 0) tokenizer_.merger_.Encode(text.substr(0, broken), ids);
       text.remove_prefix(broken);
     }

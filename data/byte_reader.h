@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bytes of a file in pieces, unpacked if its name ends in .gz. Memory is two buffers, whatever the file's size.
+// The bytes of a file in pieces, unpacked if its name ends in .gz or .zst. Memory is two buffers (and a zstd window of
+// at most 128 MiB), whatever the file's size and however far it unpacks.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,9 +12,22 @@
 
 #include "absl/status/statusor.h"
 
-struct z_stream_s;
-
 namespace conclave::data {
+
+// Unpacks a stream of gzip members or zstd frames, one after the other.
+class Unpacker {
+ public:
+  struct Step {
+    size_t consumed, produced;
+  };
+
+  virtual ~Unpacker() = default;
+  // Moves on by at least a byte in or out if it can. Without packed bytes it gives what it still holds. Errors say why,
+  // not where.
+  virtual absl::StatusOr<Step> Unpack(std::string_view packed, char* out, size_t size) = 0;
+  // Whether the packed data may end here.
+  virtual bool AtBorder() const = 0;
+};
 
 class ByteReader {
  public:
@@ -25,18 +40,19 @@ class ByteReader {
   // off, corrupt, or followed by something else is one.
   absl::StatusOr<std::string_view> Next();
 
+  int64_t file_bytes_read() const { return file_bytes_read_; }  // before unpacking
+
  private:
   ByteReader(std::string path, int file);
   absl::StatusOr<std::string_view> ReadFile();
-  absl::StatusOr<std::string_view> Unpack();
-  absl::Status RefillInput();  // leaves nothing to unpack at the end of the file
-  void SkipPaddingBetweenMembers();
+  absl::StatusOr<std::string_view> ReadUnpacked();
 
   std::string path_;
   int file_;
+  int64_t file_bytes_read_ = 0;
   std::vector<char> raw_, unpacked_;
-  std::unique_ptr<z_stream_s> inflater_;  // null: a plain file
-  bool inside_member_ = false;            // a gzip file is a sequence of members
+  std::string_view packed_;             // read, not yet unpacked
+  std::unique_ptr<Unpacker> unpacker_;  // null: a plain file
 };
 
 }  // namespace conclave::data

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sources are read and packed once, at the start. Draw k of a training source is row permutation_e(k mod rows) in its
+// Draw k of a training source is row permutation_e(k mod rows) in its
 // epoch e = k / rows, with one keyed permutation per (source, epoch); the blend says which source a draw comes from.
 #include "data/loader.h"
 
@@ -12,12 +12,13 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/check.h"
+#include "core/base/hash.h"
 #include "core/base/rng.h"
 #include "core/base/status_macros.h"
 #include "data/blend.h"
 #include "data/packing.h"
 #include "data/synthetic_rows.h"
-#include "data/text_source.h"
+#include "data/token_cache.h"
 
 namespace conclave::data {
 namespace {
@@ -25,7 +26,7 @@ namespace {
 constexpr int kRowIdBits = 40;  // row id = source << 40 | row; validation sources count on from the training sources
 
 struct TextCounts {
-  int64_t documents = 0, empty_documents = 0, bytes = 0;
+  int64_t files = 0, documents = 0, empty_documents = 0, bytes = 0;
 };
 
 struct Source {
@@ -33,9 +34,14 @@ struct Source {
   std::variant<PackedRows, SyntheticRows> rows;
   int64_t num_train_rows = 0;  // the rows from here on are held out for validation
   TextCounts counts{};
+  std::string checksum = {};  // of the tokens
 
   bool IsSynthetic() const { return std::holds_alternative<SyntheticRows>(rows); }
   int64_t NumRows() const { return IsSynthetic() ? SyntheticRows::kNumRows : std::get<PackedRows>(rows).num_rows(); }
+
+  void Prefetch(int64_t row) const {
+    if (!IsSynthetic()) std::get<PackedRows>(rows).Prefetch(row);
+  }
 
   void Fill(int64_t row, int64_t slot, core::Batch& batch) const {
     std::visit([&](const auto& r) { r.Fill(row, slot, batch); }, rows);
@@ -49,6 +55,7 @@ struct Context {
   const Tokenizer& tokenizer;
   int64_t vocab_size;
   uint64_t seed;
+  const LoadOptions& options;
 };
 
 // A run of validation rows of one source.
@@ -82,29 +89,30 @@ absl::Status CheckSource(const core::SourceConfig& source, const std::string& ke
   return absl::OkStatus();
 }
 
+absl::Status CheckIds(const TokenSource& tokens, const std::string& path, int64_t vocab_size) {
+  if (tokens.largest_id < vocab_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s: has token id %d, but model.vocab_size is %d; name the tokenizer that made the ids as "
+                      "data.tokenizer, or give "
+                      "a model.vocab_size above %d",
+                      path, tokens.largest_id, vocab_size, tokens.largest_id));
+}
+
 absl::StatusOr<Source> ReadSource(const core::SourceConfig& config, const Context& context, int64_t id) {
-  const Tokenizer& tokenizer = context.tokenizer;
   const DocumentBorders borders = context.config.mask_documents ? DocumentBorders::kMasked : DocumentBorders::kOpen;
-  Source source{.id = id, .rows = PackedRows(context.config.sequence_length, borders, tokenizer.vocab_size())};
-  PackedRows& rows = std::get<PackedRows>(source.rows);
-  ASSIGN_OR_RETURN(TextSource text, TextSource::Open(config.path, config.field));
-  std::string document;
-  std::vector<int32_t> ids;
-  while (true) {
-    ASSIGN_OR_RETURN(const bool found, text.Next(document));
-    if (!found) break;
-    ids.clear();
-    if (tokenizer.bos_id() >= 0) ids.push_back(tokenizer.bos_id());
-    tokenizer.Encode(document, Tokenizer::Parse::kText, ids);
-    if (tokenizer.eos_id() >= 0) ids.push_back(tokenizer.eos_id());
-    rows.AppendDocument(ids);
-    ++source.counts.documents;
-    source.counts.bytes += static_cast<int64_t>(document.size());
-  }
-  source.counts.empty_documents = text.num_empty_documents();
-  if (rows.num_rows() == 0)
-    return absl::InvalidArgumentError(absl::StrFormat("%s: there is no text in it", config.path));
-  return source;
+  ASSIGN_OR_RETURN(const std::string cache, CacheFolder(context.config.cache));
+  ASSIGN_OR_RETURN(TokenSource tokens,
+                   OpenTokenSource(config, context.config.chat_template, cache, context.tokenizer, context.options));
+  RETURN_IF_ERROR(CheckIds(tokens, config.path, context.vocab_size));
+  Source source{.id = id,
+                .rows = PackedRows(context.config.sequence_length, borders, std::move(tokens.tokens)),
+                .counts = {.files = tokens.num_files,
+                           .documents = tokens.num_documents,
+                           .empty_documents = tokens.num_empty_documents,
+                           .bytes = tokens.text_bytes},
+                .checksum = tokens.checksum};
+  if (source.NumRows() > 0) return source;
+  return absl::InvalidArgumentError(absl::StrFormat("%s: one token alone is nothing to learn from", config.path));
 }
 
 absl::StatusOr<Source> MakeSource(const core::SourceConfig& config, const Context& context, int64_t id,
@@ -114,7 +122,8 @@ absl::StatusOr<Source> MakeSource(const core::SourceConfig& config, const Contex
     const uint64_t stream = core::RandomKey(context.seed, core::RandomPurpose::kSynthetic, static_cast<uint64_t>(id));
     return Source{.id = id, .rows = SyntheticRows(context.config.sequence_length, context.vocab_size, stream)};
   }
-  if (context.tokenizer.vocab_size() > context.vocab_size) {
+  const bool is_text = !config.path.ends_with(".bin") && !config.path.ends_with(".idx");
+  if (is_text && context.tokenizer.vocab_size() > context.vocab_size) {
     return absl::InvalidArgumentError(absl::StrFormat("%s.path: the tokenizer has %d ids, but model.vocab_size is %d",
                                                       key, context.tokenizer.vocab_size(), context.vocab_size));
   }
@@ -126,6 +135,7 @@ class PackedLoader final : public Loader {
   PackedLoader(std::vector<Source> train, std::vector<Source> validation, std::optional<Blend> blend,
                const Context& context)
       : length_(context.config.sequence_length),
+        mask_documents_(context.config.mask_documents),
         seed_(context.seed),
         train_(std::move(train)),
         validation_(std::move(validation)),
@@ -141,7 +151,9 @@ class PackedLoader final : public Loader {
   }
 
   core::Batch TrainBatch(int64_t position, int64_t rows) const override;
+  void Prefetch(int64_t position, int64_t rows) const override;
   core::Batch ValidationBatch(int64_t begin, int64_t rows) const override;
+  std::string Fingerprint() const override;
   int64_t num_train_rows() const override {
     int64_t total = 0;
     for (const Source& source : train_) total += source.num_train_rows;
@@ -152,9 +164,16 @@ class PackedLoader final : public Loader {
   std::string Description() const override;
 
  private:
+  // Which row of which source is draw `position`.
+  struct Draw {
+    const Source& source;
+    int64_t row;
+  };
+  Draw DrawAt(int64_t position) const;
   void CountValidationBytes(const Tokenizer& tokenizer);
 
   int64_t length_;
+  bool mask_documents_;
   uint64_t seed_;
   std::vector<Source> train_, validation_;
   std::optional<Blend> blend_;  // none: nothing to train on
@@ -162,19 +181,44 @@ class PackedLoader final : public Loader {
   int64_t num_validation_rows_ = 0, validation_bytes_ = 0;
 };
 
-core::Batch PackedLoader::TrainBatch(int64_t position, int64_t rows) const {
+PackedLoader::Draw PackedLoader::DrawAt(int64_t position) const {
   CHECK(blend_.has_value());
+  const Blend::Draw draw = (*blend_)(position);
+  const Source& source = train_[draw.source];
+  const auto epoch = static_cast<uint64_t>(draw.index / source.num_train_rows);
+  const uint64_t stream = (static_cast<uint64_t>(source.id) << 32) + epoch;
+  const core::KeyedPermutation order(core::RandomKey(seed_, core::RandomPurpose::kDataOrder, stream),
+                                     static_cast<uint64_t>(source.num_train_rows));
+  return {source, static_cast<int64_t>(order(static_cast<uint64_t>(draw.index % source.num_train_rows)))};
+}
+
+core::Batch PackedLoader::TrainBatch(int64_t position, int64_t rows) const {
   core::Batch batch = PaddingBatch(rows, length_);
   for (int64_t slot = 0; slot < rows; ++slot) {
-    const Blend::Draw draw = (*blend_)(position + slot);
-    const Source& source = train_[draw.source];
-    const auto epoch = static_cast<uint64_t>(draw.index / source.num_train_rows);
-    const uint64_t stream = (static_cast<uint64_t>(source.id) << 32) + epoch;
-    const core::KeyedPermutation order(core::RandomKey(seed_, core::RandomPurpose::kDataOrder, stream),
-                                       static_cast<uint64_t>(source.num_train_rows));
-    source.Fill(static_cast<int64_t>(order(static_cast<uint64_t>(draw.index % source.num_train_rows))), slot, batch);
+    const Draw draw = DrawAt(position + slot);
+    draw.source.Fill(draw.row, slot, batch);
   }
   return batch;
+}
+
+void PackedLoader::Prefetch(int64_t position, int64_t rows) const {
+  for (int64_t i = 0; i < rows; ++i) {
+    const Draw draw = DrawAt(position + i);
+    draw.source.Prefetch(draw.row);
+  }
+}
+
+std::string PackedLoader::Fingerprint() const {
+  core::Hasher hasher;
+  auto add = [&](const std::string& text) { hasher.Update(text.data(), text.size()); };
+  add(absl::StrFormat("rows of %d, %s", length_, mask_documents_ ? "masked" : "open"));
+  for (const std::vector<Source>* sources : {&train_, &validation_}) {
+    for (const Source& source : *sources) {
+      add(absl::StrFormat("; source %d: %d rows of %s", source.id, source.NumRows(),
+                          source.IsSynthetic() ? "random tokens" : source.checksum));
+    }
+  }
+  return hasher.HexDigest();
 }
 
 core::Batch PackedLoader::ValidationBatch(int64_t begin, int64_t rows) const {
@@ -199,7 +243,10 @@ void PackedLoader::CountValidationBytes(const Tokenizer& tokenizer) {
   }
   for (int64_t row = 0; row < num_validation_rows_; ++row) {
     const core::Batch batch = ValidationBatch(row, 1);
-    for (const int32_t label : batch.labels) validation_bytes_ += label >= 0 ? bytes_of_id[label] : 0;
+    for (const int32_t label : batch.labels) {
+      const bool known = label >= 0 && static_cast<size_t>(label) < bytes_of_id.size();
+      validation_bytes_ += known ? bytes_of_id[label] : 0;
+    }
   }
 }
 
@@ -207,6 +254,7 @@ std::string PackedLoader::Description() const {
   TextCounts counts{};
   int64_t num_rows = 0, num_synthetic = 0;
   for (const Source& source : train_) {
+    counts.files += source.counts.files;
     counts.documents += source.counts.documents;
     counts.empty_documents += source.counts.empty_documents;
     counts.bytes += source.counts.bytes;
@@ -215,8 +263,10 @@ std::string PackedLoader::Description() const {
   }
   std::string text = train_.empty() ? "no training data" : "";
   if (counts.documents > 0) {
-    text = absl::StrFormat("%s, %s, %s of %d tokens", Count(counts.documents, "document"), Count(counts.bytes, "byte"),
-                           Count(num_rows, "row"), length_);
+    text = counts.files > 1 ? Count(counts.files, "file") + ", " : "";
+    text += Count(counts.documents, "document") + ", ";
+    if (counts.bytes > 0) text += Count(counts.bytes, "byte") + ", ";  // token files do not know
+    text += absl::StrFormat("%s of %d tokens", Count(num_rows, "row"), length_);
   }
   if (counts.empty_documents > 0) text += " (" + Count(counts.empty_documents, "empty document") + " skipped)";
   if (num_synthetic > 0) text += absl::StrFormat("%srandom rows of %d tokens", text.empty() ? "" : ", and ", length_);
@@ -224,13 +274,12 @@ std::string PackedLoader::Description() const {
   return text;
 }
 
-// Holds out the last rows of each source: floor(rows x fraction), at least one where there are two.
+// Holds out the last rows of each source.
 absl::Status HoldOut(double fraction, std::vector<Source>& train) {
   int64_t num_held_out = 0;
   for (Source& source : train) {
-    if (source.IsSynthetic() || source.NumRows() < 2) continue;
-    const auto share = static_cast<int64_t>(static_cast<double>(source.NumRows()) * fraction);
-    source.num_train_rows -= std::max<int64_t>(share, 1);
+    if (source.IsSynthetic()) continue;
+    source.num_train_rows -= NumHeldOutRows(source.NumRows(), fraction);
     num_held_out += source.NumRows() - source.num_train_rows;
   }
   if (num_held_out > 0) return absl::OkStatus();
@@ -260,10 +309,15 @@ absl::Status CheckConfig(const core::DataConfig& config) {
 
 }  // namespace
 
+int64_t NumHeldOutRows(int64_t rows, double fraction) {
+  if (rows < 2) return 0;
+  return std::max<int64_t>(static_cast<int64_t>(static_cast<double>(rows) * fraction), 1);
+}
+
 absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const core::DataConfig& config, const Tokenizer& tokenizer,
-                                                       int64_t vocab_size, uint64_t seed) {
+                                                       int64_t vocab_size, uint64_t seed, const LoadOptions& options) {
   RETURN_IF_ERROR(CheckConfig(config));
-  const Context context{config, tokenizer, vocab_size, seed};
+  const Context context{config, tokenizer, vocab_size, seed, options};
   std::vector<Source> train, validation;
   std::vector<double> weights;
   for (size_t i = 0; i < config.train.size(); ++i) {

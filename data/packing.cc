@@ -3,6 +3,8 @@
 #include "data/packing.h"
 
 #include <algorithm>
+#include <numeric>
+#include <span>
 
 #include "core/base/check.h"
 
@@ -10,14 +12,6 @@ namespace conclave::data {
 namespace {
 
 constexpr int32_t kNone = -1;
-
-// Sets one token of a batch; `at` is its index in the row-major vectors.
-void SetToken(core::Batch& batch, int64_t at, int32_t token, int64_t position, int32_t label) {
-  batch.tokens[at] = token;
-  batch.positions[at] = static_cast<int32_t>(position);
-  batch.labels[at] = label;
-  batch.num_labels += label != kNone;
-}
 
 }  // namespace
 
@@ -32,55 +26,51 @@ core::Batch PaddingBatch(int64_t rows, int64_t length) {
   return batch;
 }
 
-PackedRows::PackedRows(int64_t length, DocumentBorders borders, int64_t vocab_size)
-    : length_(length), borders_(borders), tokens_(vocab_size) {}
-
-void PackedRows::AppendDocument(std::span<const int32_t> ids) {
-  document_begins_.push_back(tokens_.size());
-  tokens_.Append(ids);
-}
-
 int64_t PackedRows::num_rows() const {
-  const int64_t num_predicted = std::max<int64_t>(tokens_.size() - 1, 0);
+  const int64_t num_predicted = std::max<int64_t>(tokens_.num_tokens() - 1, 0);
   return (num_predicted + length_ - 1) / length_;
 }
 
 PackedRows::Range PackedRows::TokensOfRow(int64_t row) const {
-  return {row * length_, std::min((row + 1) * length_, tokens_.size())};
+  return {row * length_, std::min((row + 1) * length_, tokens_.num_tokens())};
 }
 
 void PackedRows::Fill(int64_t row, int64_t slot, core::Batch& batch) const {
   CHECK_LT(row, num_rows());
   CHECK_EQ(batch.length, length_);
   const Range range = TokensOfRow(row);
-  if (borders_ == DocumentBorders::kOpen) {
-    FillOpen(range, slot, batch);
-  } else {
-    FillMasked(range, slot, batch);
+  const int64_t at = slot * length_, size = range.end - range.begin;
+  const std::span<int32_t> tokens(batch.tokens.data() + at, static_cast<size_t>(size));
+  tokens_.Read(range.begin, tokens);
+  std::copy(tokens.begin() + 1, tokens.end(), batch.labels.begin() + at);
+  batch.num_labels += size - 1;
+  if (range.end < tokens_.num_tokens()) {
+    tokens_.Read(range.end, {&batch.labels[at + size - 1], 1});
+    ++batch.num_labels;
   }
+  std::iota(batch.positions.begin() + at, batch.positions.begin() + at + size, 0);
+  if (borders_ == DocumentBorders::kMasked) MaskBorders(range, at, batch);
 }
 
-void PackedRows::FillOpen(Range range, int64_t slot, core::Batch& batch) const {
-  for (int64_t i = range.begin; i < range.end; ++i) {
-    const int64_t position = i - range.begin;
-    const int32_t label = i + 1 < tokens_.size() ? tokens_[i + 1] : kNone;
-    SetToken(batch, slot * length_ + position, tokens_[i], position, label);
-  }
-}
-
-void PackedRows::FillMasked(Range range, int64_t slot, core::Batch& batch) const {
-  auto next_document = std::upper_bound(document_begins_.begin(), document_begins_.end(), range.begin);
+void PackedRows::MaskBorders(Range range, int64_t at, core::Batch& batch) const {
   int64_t segment_begin = range.begin;
-  for (int64_t i = range.begin; i < range.end; ++i) {
-    int64_t document_end = next_document == document_begins_.end() ? tokens_.size() : *next_document;
-    if (i == document_end) {
-      segment_begin = i;
-      ++next_document;
-      document_end = next_document == document_begins_.end() ? tokens_.size() : *next_document;
+  for (int64_t document = tokens_.FirstDocumentAfter(range.begin); segment_begin < range.end; ++document) {
+    const int64_t border = tokens_.DocumentBegin(document);
+    const int64_t segment_end = std::min(border, range.end);
+    for (int64_t i = segment_begin; i < segment_end; ++i) {
+      batch.positions[at + i - range.begin] = static_cast<int32_t>(i - segment_begin);
     }
-    const int32_t label = i + 1 < document_end ? tokens_[i + 1] : kNone;
-    SetToken(batch, slot * length_ + i - range.begin, tokens_[i], i - segment_begin, label);
+    segment_begin = segment_end;
+    if (border > range.end || border == tokens_.num_tokens()) break;
+    int32_t& label = batch.labels[at + border - range.begin - 1];
+    batch.num_labels -= label != kNone;
+    label = kNone;
   }
+}
+
+void PackedRows::Prefetch(int64_t row) const {
+  const Range range = TokensOfRow(row);
+  tokens_.Prefetch(range.begin, std::min(range.end + 1, tokens_.num_tokens()));
 }
 
 }  // namespace conclave::data

@@ -3,8 +3,8 @@
 // Python and Rust do, so the pieces together equal decoding all bytes at once.
 #include <string_view>
 
+#include "core/base/utf8.h"
 #include "data/tokenizer.h"
-#include "data/unicode.h"
 
 namespace conclave::data {
 namespace {
@@ -20,9 +20,9 @@ std::string StreamDecoder::Push(int32_t id) {
   size_t begin = 0;
   while (begin < pending_.size()) {
     const std::string_view rest = std::string_view(pending_).substr(begin);
-    const Utf8Front front = ClassifyFront(rest);
-    if (front.kind == Utf8Front::kUnfinished) break;
-    text += front.kind == Utf8Front::kWhole ? rest.substr(0, front.length) : kReplacement;
+    const core::Utf8Front front = core::ClassifyFront(rest);
+    if (front.kind == core::Utf8Front::kUnfinished) break;
+    text += front.kind == core::Utf8Front::kWhole ? rest.substr(0, front.length) : kReplacement;
     begin += front.length;
   }
   pending_.erase(0, begin);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The documents of one file, one after the other: a .jsonl file has one per line, in a named field; any other file is
-// one document. Either may be packed (.gz). Memory is that of the longest document, not of the file.
+// A file as chunks of about 1 MiB that can be worked on apart: whole lines of a .jsonl file, or pieces of a text file,
+// which is one document. What cannot be read becomes a chunk, too, so that problems keep their place in the order.
 #pragma once
 
 #include <cstdint>
@@ -11,32 +11,46 @@
 #include "absl/status/statusor.h"
 
 #include "data/byte_reader.h"
+#include "data/source_files.h"
 
 namespace conclave::data {
 
+struct TextChunk {
+  const SourceFile* file = nullptr;
+  std::string text;
+  int64_t first_line = 1;                             // kJsonLines: number of the first line
+  bool begins_document = true, ends_document = true;  // kText
+  std::string problem;  // "path:line: why": no text, but a record or a rest of the file that cannot be read
+};
+
 class TextSource {
  public:
-  // `field` is used for JSONL only.
-  static absl::StatusOr<TextSource> Open(const std::string& path, const std::string& field);
+  static constexpr int64_t kMaxLineBytes = int64_t{64} << 20;
+  static constexpr char kLineTooLong[] = "more than 64 MiB in one line; split it";
 
-  // Puts the next document that is not empty into `document`; false at the end. A byte order mark at the start of the
-  // file is dropped, line ends stay as they are. Errors start with "path:" or "path:line:".
-  absl::StatusOr<bool> Next(std::string& document);
+  // Text or JSON lines. `file` outlives the source and its chunks.
+  static absl::StatusOr<TextSource> Open(const SourceFile& file);
 
-  int64_t num_empty_documents() const { return num_empty_documents_; }  // skipped so far
+  // False at the end. A byte order mark at the start of the file is dropped, line ends stay as they are.
+  bool Next(TextChunk& chunk);
+
+  int64_t file_bytes_read() const { return reader_->file_bytes_read(); }
 
  private:
-  enum class Format { kWholeFile, kJsonLines };
-  TextSource(std::string path, std::string field, Format format, std::unique_ptr<ByteReader> reader);
-  // Reads up to the end of the line or of the file, without the line's end; false if there is nothing more.
-  absl::StatusOr<bool> ReadRecord(std::string& record);
-  absl::Status ParseLine(const std::string& line, std::string& document) const;
+  TextSource(const SourceFile& file, std::unique_ptr<ByteReader> reader);
+  void Read();  // more into buffer_
+  bool NextLines(TextChunk& chunk);
+  bool NextPiece(TextChunk& chunk);
+  void Take(size_t bytes, TextChunk& chunk);
+  bool SkipLine(TextChunk& chunk);
 
-  std::string path_, field_;
-  Format format_;
+  const SourceFile* file_;
   std::unique_ptr<ByteReader> reader_;
-  std::string_view piece_;  // read, not yet used
-  int64_t num_bytes_ = 0, num_records_ = 0, num_empty_documents_ = 0;
+  std::string buffer_;
+  size_t lines_end_ = 0;  // behind the last newline in buffer_
+  int64_t next_line_ = 1;
+  bool at_end_ = false, at_start_ = true;
+  std::string problem_;  // of reading; ends the file once the buffer is used up
 };
 
 }  // namespace conclave::data

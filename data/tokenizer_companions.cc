@@ -9,8 +9,8 @@
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
 
-#include "core/base/status_macros.h"
 #include "core/base/json_tree.h"
+#include "core/base/status_macros.h"
 #include "data/byte_alphabet.h"
 #include "data/small_file.h"
 #include "data/tokenizer_json_writer.h"

@@ -8,28 +8,13 @@
 #include <cstdlib>
 
 #include "core/base/check.h"
+#include "core/base/utf8.h"
 
 namespace conclave::data {
 namespace {
 
-// Length of the character that `lead` starts and the range of its second byte; length 0: none.
-struct Utf8Lead {
-  size_t length;
-  unsigned char second_low = 0x80, second_high = 0xBF;
-};
-
-Utf8Lead ClassifyLead(unsigned char lead) {
-  if (lead < 0x80) return {1};
-  if (lead < 0xC2) return {0};
-  if (lead < 0xE0) return {2};
-  if (lead == 0xE0) return {3, 0xA0, 0xBF};
-  if (lead == 0xED) return {3, 0x80, 0x9F};
-  if (lead < 0xF0) return {3};
-  if (lead == 0xF0) return {4, 0x90, 0xBF};
-  if (lead < 0xF4) return {4};
-  if (lead == 0xF4) return {4, 0x80, 0x8F};
-  return {0};
-}
+using core::ClassifyFront;
+using core::Utf8Front;
 
 // The first and the last character of text that is valid UTF-8 and not empty.
 std::string_view FirstCharacter(std::string_view text) { return text.substr(0, ClassifyFront(text).length); }
@@ -87,22 +72,6 @@ void AppendMapped(std::string_view text, int options, std::string& out) {
 }
 
 }  // namespace
-
-Utf8Front ClassifyFront(std::string_view bytes) {
-  const auto first = static_cast<unsigned char>(bytes[0]);
-  const Utf8Lead lead = ClassifyLead(first);
-  if (lead.length == 0) return {Utf8Front::kBroken, 1, 0};
-  char32_t character = lead.length == 1 ? first : first & (0x7F >> lead.length);
-  for (size_t i = 1; i < lead.length; ++i) {
-    if (i == bytes.size()) return {Utf8Front::kUnfinished, i, 0};
-    const auto byte = static_cast<unsigned char>(bytes[i]);
-    const unsigned char low = i == 1 ? lead.second_low : 0x80;
-    const unsigned char high = i == 1 ? lead.second_high : 0xBF;
-    if (byte < low || byte > high) return {Utf8Front::kBroken, i, 0};
-    character = character << 6 | (byte & 0x3F);
-  }
-  return {Utf8Front::kWhole, lead.length, character};
-}
 
 size_t ValidUtf8Length(std::string_view text) {
   size_t i = 0;

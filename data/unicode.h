@@ -1,23 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The little that tokenizers need to know of Unicode: UTF-8, white space, word characters, normal forms.
+// The little that tokenizers need to know of Unicode: white space, word characters, normal forms.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <string>
 #include <string_view>
 
 #include "data/bpe_description.h"
 
 namespace conclave::data {
-
-// What stands at the front of some bytes, which are not empty (Unicode 15, table 3-7).
-struct Utf8Front {
-  enum Kind { kWhole, kUnfinished, kBroken } kind;
-  size_t length;       // kBroken: bytes that one U+FFFD stands for
-  char32_t character;  // kWhole
-};
-Utf8Front ClassifyFront(std::string_view bytes);
 
 // Length of the longest prefix that is valid UTF-8.
 size_t ValidUtf8Length(std::string_view text);

@@ -19,7 +19,10 @@
 #include "absl/strings/string_view.h"
 
 #include "core/base/status_macros.h"
+#include "core/base/utf8.h"
 #include "data/added_tokens.h"
+#include "data/json_line.h"
+#include "data/source_files.h"
 #include "data/text_source.h"
 #include "data/unicode.h"
 
@@ -132,7 +135,7 @@ class BatchCounter {
       for (const std::string_view word : words_) ++counts_[word];
       num_words += static_cast<int64_t>(words_.size());
       text.remove_prefix(valid);
-      if (!text.empty()) text.remove_prefix(ClassifyFront(text).length);
+      if (!text.empty()) text.remove_prefix(core::ClassifyFront(text).length);
     }
     return num_words;
   }
@@ -145,49 +148,58 @@ class BatchCounter {
   std::vector<std::string_view> words_;
 };
 
-bool IsBlank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-// Where to cut `text` so that the front has at least kBatchBytes; its size if it need not or cannot be cut.
-size_t FrontLength(std::string_view text) {
-  for (size_t end = text.find('\n', kBatchBytes); end < text.size(); end = text.find('\n', end + 1)) {
-    if (end + 1 < text.size() && !IsBlank(text[end - 1]) && !IsBlank(text[end + 1])) return end + 1;
-  }
-  return text.size();
-}
-
 // Reads files and hands out batches.
 class BatchMaker {
  public:
   BatchMaker(BatchQueue& queue, const WordTable& table, CountedWords& counted)
       : queue_(queue), table_(table), counted_(counted) {}
 
-  absl::Status ReadAll(std::span<const std::string> files, const std::string& field) {
-    std::string document;
-    for (const std::string& path : files) {
-      ASSIGN_OR_RETURN(TextSource source, TextSource::Open(path, field));
-      while (!table_.IsFull()) {
-        ASSIGN_OR_RETURN(const bool found, source.Next(document));
-        if (!found) break;
-        ++counted_.num_documents;
-        counted_.num_bytes += static_cast<int64_t>(document.size());
-        Add(document);
-      }
+  absl::Status ReadAll(std::span<const std::string> paths, const std::string& field) {
+    for (const std::string& path : paths) {
+      ASSIGN_OR_RETURN(const std::vector<SourceFile> files, ListSourceFiles(path));
+      for (const SourceFile& file : files) RETURN_IF_ERROR(ReadFile(file, field));
     }
     queue_.Push(std::move(batch_));
     return absl::OkStatus();
   }
 
  private:
-  void Add(std::string_view text) {
-    while (!text.empty()) {
-      const size_t length = FrontLength(text);
-      batch_.emplace_back(text.substr(0, length));
-      batch_bytes_ += length;
-      text.remove_prefix(length);
-      if (batch_bytes_ < kBatchBytes) continue;
-      queue_.Push(std::exchange(batch_, {}));
-      batch_bytes_ = 0;
+  absl::Status ReadFile(const SourceFile& file, const std::string& field) {
+    if (file.format == FileFormat::kTokens) {
+      return absl::InvalidArgumentError(absl::StrFormat("%s: holds token ids, not text", file.path));
     }
+    ASSIGN_OR_RETURN(TextSource source, TextSource::Open(file));
+    TextChunk chunk;
+    while (!table_.IsFull() && source.Next(chunk)) {
+      if (!chunk.problem.empty()) return absl::InvalidArgumentError(chunk.problem);
+      if (file.format == FileFormat::kJsonLines) {
+        RETURN_IF_ERROR(AddLines(chunk, field));
+      } else {
+        counted_.num_documents += chunk.begins_document;
+        Add(std::move(chunk.text));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AddLines(const TextChunk& chunk, const std::string& field) {
+    LineCursor lines(chunk);
+    while (lines.Next()) {
+      RETURN_IF_ERROR(ParseJsonLine(lines.line(), lines.source(), field, document_));
+      ++counted_.num_documents;
+      for (Message& message : document_.messages) Add(std::move(message.content));
+      if (!document_.is_chat) Add(std::move(document_.text));
+    }
+    return absl::OkStatus();
+  }
+
+  void Add(std::string text) {
+    counted_.num_bytes += static_cast<int64_t>(text.size());
+    batch_bytes_ += text.size();
+    batch_.push_back(std::move(text));
+    if (batch_bytes_ < kBatchBytes) return;
+    queue_.Push(std::exchange(batch_, {}));
+    batch_bytes_ = 0;
   }
 
   BatchQueue& queue_;
@@ -195,6 +207,7 @@ class BatchMaker {
   CountedWords& counted_;
   Batch batch_;
   size_t batch_bytes_ = 0;
+  JsonDocument document_;
 };
 
 AddedTokenMatcher MakeMatcher(const std::vector<std::string>& contents) {
@@ -207,7 +220,7 @@ AddedTokenMatcher MakeMatcher(const std::vector<std::string>& contents) {
 
 }  // namespace
 
-absl::StatusOr<CountedWords> CountWords(std::span<const std::string> files, const WordRules& rules,
+absl::StatusOr<CountedWords> CountWords(std::span<const std::string> paths, const WordRules& rules,
                                         const WordCountOptions& options) {
   CountedWords counted;
   const AddedTokenMatcher special_tokens = MakeMatcher(options.special_tokens);
@@ -224,7 +237,7 @@ absl::StatusOr<CountedWords> CountWords(std::span<const std::string> files, cons
       }
     });
   }
-  const absl::Status read = BatchMaker(queue, table, counted).ReadAll(files, options.field);
+  const absl::Status read = BatchMaker(queue, table, counted).ReadAll(paths, options.field);
   queue.Close();
   threads.clear();  // waits for them
   RETURN_IF_ERROR(read);

@@ -30,9 +30,9 @@ struct CountedWords {
   int64_t num_words = 0;
 };
 
-// What is not UTF-8 is left out, as if the text ended before it. A document of more than 1 MiB is cut where a single
-// line feed stands between characters that are not blank, which no usual pattern joins.
-absl::StatusOr<CountedWords> CountWords(std::span<const std::string> files, const WordRules& rules,
+// What is not UTF-8 is left out, as if the text ended before it. A long document is cut as for tokenizing (text_cut.h).
+// Paths: files, folders or patterns of text and JSON lines.
+absl::StatusOr<CountedWords> CountWords(std::span<const std::string> paths, const WordRules& rules,
                                         const WordCountOptions& options);
 
 }  // namespace conclave::data

@@ -144,7 +144,7 @@ absl::Status Chat::Answer(const std::string& message) {
   const int64_t most = std::min(max_tokens_, room);
   data::StreamDecoder text(tokenizer_);
   std::vector<int32_t> tokens;
-  InterruptSignal::Take();  // what was pressed before has had its effect
+  InterruptSignal::Take();                                             // what was pressed before has had its effect
   const std::string prefill(conversation_.chat_template().Prefill());  // the prompt has the answer's first words
   Print(prefill);
   const Ending ending = sampling_.Generate(prompt, most, [&](int32_t token) {

@@ -15,6 +15,7 @@
 #include "core/config/yaml.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
+#include "launch/load_display.h"
 #include "launch/metrics.h"
 #include "launch/model_loading.h"
 #include "launch/text.h"
@@ -105,7 +106,9 @@ absl::StatusOr<ExitCode> Eval(const EvalOptions& options) {
     source.field = options.field;
     data.validation.push_back(source);
   }
-  ASSIGN_OR_RETURN(const auto loader, data::Loader::Create(data, *tokenizer, config.model.vocab_size, 0));
+  LoadDisplay display;
+  ASSIGN_OR_RETURN(const auto loader, data::Loader::Create(data, *tokenizer, config.model.vocab_size, 0,
+                                                           display.Options(options.threads)));
   ASSIGN_OR_RETURN(const core::Precision precision, ChoosePrecision(options.precision, config));
   ASSIGN_OR_RETURN(LoadedModel loaded, LoadForInference(dir, config, precision, options.threads, data.sequence_length));
   ASSIGN_OR_RETURN(const Totals totals, Measure(*loader, options.batch, data.sequence_length, *loaded.model));

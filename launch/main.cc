@@ -18,6 +18,7 @@
 #include "core/config/nearest.h"
 #include "data/known_vocabularies.h"
 #include "launch/completion.h"
+#include "launch/count_tokens.h"
 #include "launch/eval.h"
 #include "launch/exit_code.h"
 #include "launch/generate.h"
@@ -25,9 +26,11 @@
 #include "launch/inspect.h"
 #include "launch/option_checks.h"
 #include "launch/reference_page.h"
+#include "launch/tokenize_jsonl.h"
 #include "launch/train.h"
 #include "launch/train_tokenizer.h"
 #include "launch/usage_error.h"
+#include "launch/validate_data.h"
 #include "launch/verify.h"
 
 namespace conclave::launch {
@@ -60,7 +63,8 @@ void AddTrain(CLI::App& root, TrainOptions& options, Command& command) {
   app.add_flag("--dry-run", options.dry_run, "say what would be trained and what memory it takes; write nothing");
   AddThreads(app, options.threads);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 75 saved after TERM or USR1, 130 saved after Ctrl-C.");
-  app.callback([&] { command = [&] { return Train(options); }; });
+  app.add_flag("--validate-data", options.validate_data, "only read the data, and say what is in it and wrong with it");
+  app.callback([&] { command = [&] { return options.validate_data ? ValidateData(options) : Train(options); }; });
 }
 
 void AddSampling(CLI::App& app, SamplingOptions& options) {
@@ -112,7 +116,9 @@ void AddGenerate(CLI::App& root, GenerateOptions& options, Command& command) {
 void AddEval(CLI::App& root, EvalOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("eval", "perplexity of a model folder on files");
   AddFolder(app, options.dir, kAnyFolder);
-  app.add_option("FILES", options.files, "text or .jsonl, plain or .gz")->required()->type_name(kFile);
+  app.add_option("FILES", options.files, "text or .jsonl, plain, .gz or .zst; folders, patterns; pairs .bin/.idx")
+      ->required()
+      ->type_name(kFile);
   app.add_option("--sequence-length", options.sequence_length,
                  "tokens per row; default: as in training, else at most 1024")
       ->type_name("N")
@@ -155,25 +161,66 @@ void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
   app.callback([&] { command = [&] { return Inspect(options); }; });
 }
 
-void AddTokenize(CLI::App& root, TrainTokenizerOptions& options, Command& command) {
-  CLI::App& app = *root.add_subcommand("tokenize", "learn a byte-level BPE tokenizer from files");
-  app.add_option("--train", options.files, "required: text or .jsonl, plain or .gz")->required()->type_name(kFile);
-  app.add_option("--vocab-size", options.vocab_size,
-                 "required: tokens to learn, with the 256 bytes and the special tokens")
-      ->required()
+// What the one command does in three ways, which share options.
+struct TokenizeOptions {
+  TrainTokenizerOptions train;
+  TokenizeJsonlOptions jsonl;
+  CountTokensOptions count;
+  std::string tokenizer = "bytes", out, field = "text";
+  int threads = 0;
+};
+
+absl::StatusOr<ExitCode> Tokenize(TokenizeOptions& options) {
+  const int num_ways = !options.train.files.empty() + !options.jsonl.jsonl.empty() + !options.count.paths.empty();
+  if (num_ways != 1) return UsageError("give one of --jsonl, --count and --train");
+  if (!options.jsonl.jsonl.empty()) {
+    options.jsonl.tokenizer = options.tokenizer;
+    options.jsonl.out = options.out;
+    return TokenizeJsonl(options.jsonl);
+  }
+  if (!options.count.paths.empty()) {
+    options.count.tokenizer = options.tokenizer;
+    options.count.format.field = options.field;
+    options.count.threads = options.threads;
+    return CountTokens(options.count);
+  }
+  if (options.out.empty()) return UsageError("--train: give --out, the folder of the new tokenizer");
+  if (options.train.vocab_size == 0) return UsageError("--train: give --vocab-size");
+  options.train.out = options.out;
+  options.train.field = options.field;
+  options.train.threads = options.threads;
+  return TrainTokenizer(options.train);
+}
+
+void AddTokenize(CLI::App& root, TokenizeOptions& options, Command& command) {
+  CLI::App& app = *root.add_subcommand("tokenize", "text to token ids and back; count tokens; learn a tokenizer");
+  app.add_option("--jsonl", options.jsonl.jsonl,
+                 "file whose lines have a text `input`: they are copied with its `ids` and their text, `decoded`")
+      ->type_name(kFile);
+  app.add_option("--count", options.count.paths, "text or .jsonl, plain, .gz or .zst; folders, patterns: counts tokens")
+      ->type_name(kFile);
+  app.add_option("--train", options.train.files, "the same: learns a byte-level BPE of --vocab-size tokens")
+      ->type_name(kFile);
+  app.add_option("--tokenizer", options.tokenizer,
+                 "bytes, or a folder or file with a tokenizer.json or a tiktoken vocabulary")
+      ->type_name(kFile)
+      ->capture_default_str();
+  app.add_option("--out", options.out,
+                 "--jsonl: file, default standard output; --train: folder for tokenizer.json and the files beside it")
+      ->type_name(kFile);
+  app.add_option("--vocab-size", options.train.vocab_size,
+                 "--train: tokens to learn, with the 256 bytes and the special tokens")
       ->type_name("N")
       ->check(Within<int64_t>(1, INT32_MAX));
-  app.add_option("--out", options.out, "required: folder for tokenizer.json and the files beside it")
-      ->required()
-      ->type_name(kFolder);
-  app.add_option("--special", options.special_tokens, "special tokens, cut out of the text; the first ends a document")
+  app.add_option("--special", options.train.special_tokens,
+                 "--train: special tokens, cut out of the text; the first ends a document")
+      ->capture_default_str();
+  app.add_option("--pattern", options.train.pattern,
+                 "--train: how text is cut into words: " + data::KnownFamilies() + ", or a regular expression")
       ->capture_default_str();
   app.add_option("--field", options.field, "JSONL: the field that holds the text")->capture_default_str();
-  app.add_option("--pattern", options.pattern,
-                 "how text is cut into words: " + data::KnownFamilies() + ", or a regular expression")
-      ->capture_default_str();
   AddThreads(app, options.threads);
-  app.callback([&] { command = [&] { return TrainTokenizer(options); }; });
+  app.callback([&] { command = [&] { return Tokenize(options); }; });
 }
 
 void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
@@ -281,7 +328,7 @@ ExitCode RunProgram(int argc, char** argv) {
   EvalOptions eval;
   VerifyOptions verify;
   InspectOptions inspect;
-  TrainTokenizerOptions train_tokenizer;
+  TokenizeOptions tokenize;
   HelpOptions help;
   std::string shell;
   AddTrain(app, train, command);
@@ -289,7 +336,7 @@ ExitCode RunProgram(int argc, char** argv) {
   AddEval(app, eval, command);
   AddVerify(app, verify, command);
   AddInspect(app, inspect, command);
-  AddTokenize(app, train_tokenizer, command);
+  AddTokenize(app, tokenize, command);
   AddHelp(app, help, command);
   AddCompletion(app, shell, command);
   if (argc < 2) {

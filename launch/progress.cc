@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/progress.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <ctime>
-#include <limits>
 
 #include "absl/strings/str_format.h"
 
@@ -17,7 +15,6 @@
 namespace conclave::launch {
 namespace {
 
-constexpr double kRedrawSeconds = 0.1, kLineSeconds = 5;
 constexpr int kFirstDetail = 5;  // parts of this rank and above stand back
 
 // "16:20", with the day where it is not today's or tonight's.
@@ -29,11 +26,6 @@ std::string ClockText(double seconds_from_now) {
   char text[32] = {};
   std::strftime(text, sizeof(text), seconds_from_now < kHalfDay ? "%H:%M" : "%b %d %H:%M", &local);
   return text;
-}
-
-void Write(std::string_view text) {
-  fwrite(text.data(), 1, text.size(), stdout);
-  fflush(stdout);
 }
 
 size_t Columns(const std::vector<ProgressPart>& parts) {
@@ -76,8 +68,6 @@ std::vector<ProgressPart> ProgressParts(const ProgressState& state, size_t colum
   return parts;
 }
 
-Progress::Progress() : terminal_(core::IsTerminal(STDOUT_FILENO)), last_shown_(std::chrono::steady_clock::now()) {}
-
 void Progress::Update(ProgressState state) {
   // Weighs about the last ten steps; the start weighs less, so that no false first value lingers.
   if (std::isfinite(state.loss)) {
@@ -87,39 +77,12 @@ void Progress::Update(ProgressState state) {
   const auto now = std::chrono::steady_clock::now();
   const double waited = std::chrono::duration<double>(now - last_shown_).count();
   const bool must = updates_ <= 1 || state.step == state.total_steps || state.validation_loss.has_value();
-  if (!must && waited < (terminal_ ? kRedrawSeconds : kLineSeconds)) return;
+  if (!must && waited < line_.seconds_between()) return;
   last_shown_ = now;
   state.finish = ClockText(state.seconds_left);
-  if (terminal_ && !state.validation_loss) return Draw(state);
-  Write(TakeErasure() + Join(ProgressParts(state, LineColumns())) + "\n");
-}
-
-void Progress::Draw(const ProgressState& state) {
-  const std::vector<ProgressPart> parts = ProgressParts(state, LineColumns());
-  Write(TakeErasure() + Join(parts));
-  drawn_columns_ = Columns(parts);
-}
-
-size_t Progress::LineColumns() const {
-  if (!terminal_) return std::numeric_limits<size_t>::max();
-  // The last column stays free: a cursor behind it may already be in the next row.
-  return static_cast<size_t>(std::max(core::TerminalColumns(STDOUT_FILENO), 2)) - 1;
-}
-
-void Progress::Finish() {
-  if (drawn_columns_ > 0) Write("\n");
-  drawn_columns_ = 0;
-}
-
-void Progress::Clear() { Write(TakeErasure()); }
-
-std::string Progress::TakeErasure() {
-  if (drawn_columns_ == 0) return "";
-  // A terminal that has become narrower since has wrapped the line.
-  const size_t columns = static_cast<size_t>(std::max(core::TerminalColumns(STDOUT_FILENO), 1));
-  const size_t rows_above = (drawn_columns_ - 1) / columns;
-  drawn_columns_ = 0;
-  return core::EraseLine(static_cast<int>(rows_above));
+  const std::vector<ProgressPart> parts = ProgressParts(state, line_.columns());
+  if (state.validation_loss) return line_.Line(Join(parts));
+  line_.Show(Join(parts), Columns(parts));
 }
 
 }  // namespace conclave::launch

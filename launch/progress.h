@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "launch/status_line.h"
+
 namespace conclave::launch {
 
 struct ProgressState {
@@ -37,22 +39,15 @@ std::vector<ProgressPart> ProgressParts(const ProgressState& state, size_t colum
 
 class Progress {
  public:
-  // Writes to stdout.
-  Progress();
+  Progress() : last_shown_(std::chrono::steady_clock::now()) {}
   // Shows the state if it is time to; always in the first and last step and after a validation.
   void Update(ProgressState state);
-  // Removes the redrawn line, for a message from elsewhere.
-  void Clear();
-  // Leaves the redrawn line as it is.
-  void Finish();
+  // As StatusLine, which is where the state is shown.
+  void Clear() { line_.Clear(); }
+  void Finish() { line_.Finish(); }
 
  private:
-  void Draw(const ProgressState& state);
-  size_t LineColumns() const;
-  std::string TakeErasure();  // of the line that is drawn
-
-  bool terminal_;
-  size_t drawn_columns_ = 0;  // of the line behind which the cursor stands; 0: there is none
+  StatusLine line_;
   int64_t updates_ = 0;
   double smooth_loss_ = 0;
   std::chrono::steady_clock::time_point last_shown_;

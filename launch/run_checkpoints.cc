@@ -38,6 +38,17 @@ bool WeightsAreBf16(const core::Config& config) {
   return (config.checkpoint.weights.empty() ? config.precision : config.checkpoint.weights) == "bf16";
 }
 
+absl::Status CheckData(const Resume& resume, const core::Config& config, const data::Loader& loader) {
+  const std::string before = resume.meta.data_fingerprint, now = loader.Fingerprint();
+  if (before.empty() || before == now) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrFormat(
+      "the data is not that of the run in %s: since %s was written, its files, their order or the tokenizer have "
+      "changed (fingerprint %s, now %s), so its place in the data means nothing. Bring back the data to go on with "
+      "that "
+      "run, or give another run.dir to start a new one; model.from=%s starts it from these weights",
+      config.run.dir, resume.path, before, now, resume.path));
+}
+
 }  // namespace
 
 std::string ExtendSampleChain(const std::string& chain, const std::vector<int64_t>& row_ids) {
@@ -72,6 +83,7 @@ absl::Status CheckResume(const Resume& resume, const core::Config& config) {
 }
 
 absl::StatusOr<RunState> RestoreRun(const Resume& resume, const core::Config& config, RunParts& parts) {
+  RETURN_IF_ERROR(CheckData(resume, config, *parts.loader));
   RETURN_IF_ERROR(core::RestoreState(resume.path, optim::OptimizerTensors(*parts.model)));
   parts.model->Refresh();
   const std::string device = WithoutThreads(parts.device->Description());
@@ -93,6 +105,7 @@ core::CheckpointMeta CheckpointWriter::Meta(const RunState& state) const {
           .device = WithoutThreads(parts_.device->Description()),
           .precision = config_.precision,
           .sample_chain = state.sample_chain,
+          .data_fingerprint = parts_.loader->Fingerprint(),
           .program_version = version_,
           .history = state.history};
 }

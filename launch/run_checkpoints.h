@@ -41,6 +41,7 @@ absl::StatusOr<std::optional<Resume>> FindResume(const RunFolder& folder);
 // Whether the config and the place in the data are those of the checkpoint.
 absl::Status CheckResume(const Resume& resume, const core::Config& config);
 
+// Refuses if the data is no longer that of the run.
 absl::StatusOr<RunState> RestoreRun(const Resume& resume, const core::Config& config, RunParts& parts);
 
 class CheckpointWriter {

@@ -7,6 +7,7 @@
 #include "core/base/status_macros.h"
 #include "core/checkpoint/file_io.h"
 #include "core/checkpoint/model_folder.h"
+#include "launch/load_display.h"
 #include "launch/model_loading.h"
 #include "launch/usage_error.h"
 #include "optim/weights.h"
@@ -36,9 +37,8 @@ absl::StatusOr<std::unique_ptr<data::Tokenizer>> ChooseTokenizer(const std::stri
   if (folder.empty()) return data::LoadTokenizer("bytes");
   auto tokenizer = data::LoadTokenizer(folder);
   if (tokenizer.ok()) return tokenizer;
-  return absl::Status(tokenizer.status().code(),
-                      absl::StrFormat("%s; name another with data.tokenizer",
-                                      std::string(tokenizer.status().message())));
+  return absl::Status(tokenizer.status().code(), absl::StrFormat("%s; name another with data.tokenizer",
+                                                                 std::string(tokenizer.status().message())));
 }
 
 absl::StatusOr<std::string> ReadGenerationConfig(const std::string& folder) {
@@ -73,8 +73,10 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
 
 absl::Status CreateParts(const core::Config& config, int threads, RunParts& parts) {
   ASSIGN_OR_RETURN(parts.device, core::CreateDevice({.num_threads = threads}));
-  ASSIGN_OR_RETURN(parts.loader, data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
-                                                      static_cast<uint64_t>(config.train.seed)));
+  LoadDisplay display;
+  ASSIGN_OR_RETURN(parts.loader,
+                   data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
+                                        static_cast<uint64_t>(config.train.seed), display.Options(threads)));
   const core::Model::Options options{.precision = config.ComputePrecision(),
                                      .purpose = core::ParamSet::Purpose::kTraining,
                                      .with_ema = config.optim.ema > 0,

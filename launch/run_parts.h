@@ -30,7 +30,7 @@ struct RunParts {  // freed from the last to the first
 // gives it.
 absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts);
 
-// Everything else; weights are zero.
+// Everything else; weights are zero. Shows how far the reading of data is; Cancelled if a signal stops it.
 absl::Status CreateParts(const core::Config& config, int threads, RunParts& parts);
 
 // Weights of step 0: drawn from the seed, or those of model.from.

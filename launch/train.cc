@@ -41,10 +41,15 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
       return ExitCode::kDone;
     }
   }
-  RETURN_IF_ERROR(CreateParts(config, options.threads, parts));
+  const absl::Status created = CreateParts(config, options.threads, parts);
+  if (const auto stop = StopSignals::Requested(); stop && absl::IsCancelled(created)) {
+    PrintLine(absl::StrFormat("%s; the same command begins anew", std::string(created.message())));
+    return *stop;
+  }
+  RETURN_IF_ERROR(created);
   if (options.dry_run) {
     PrintBanner(config, parts, StartText(config, resume), options.version);
-    PrintLine("dry run: nothing was trained, nothing was written");
+    PrintLine("dry run: nothing was trained, the run folder is as it was");
     return ExitCode::kDone;
   }
   RunState state;

@@ -16,8 +16,9 @@ struct TrainOptions {
   std::string config;                  // path of the YAML file
   std::vector<std::string> overrides;  // "a.b=c"
   int threads = 0;
-  bool dry_run = false;  // print what would be trained, and stop: nothing is written
-  std::string version;   // of the program, for manifests
+  bool dry_run = false;        // print what would be trained, and stop: nothing is written
+  bool validate_data = false;  // ValidateData instead of Train
+  std::string version;         // of the program, for manifests
 };
 
 absl::StatusOr<ExitCode> Train(const TrainOptions& options);

@@ -72,6 +72,8 @@ void TrainLoop::RunStep() {
   const int64_t step = state_.step + 1;
   const auto start = std::chrono::steady_clock::now();
   const core::Batch batch = parts_.loader->TrainBatch(state_.data_position, optim::RowsOfStep(config_.batch, step));
+  data_seconds_ = SecondsSince(start);
+  parts_.loader->Prefetch(state_.data_position + batch.rows, optim::RowsOfStep(config_.batch, step + 1));
   const optim::StepMetrics metrics = parts_.trainer->Step(batch, step);
   const double seconds = SecondsSince(start);
   state_.step = step;
@@ -115,6 +117,7 @@ void TrainLoop::Record(const optim::StepMetrics& metrics, double seconds, const 
   line.Add("lr", metrics.lr);
   line.Add("tokens", metrics.tokens);
   line.Add("seconds", seconds);
+  line.Add("data_seconds", data_seconds_);
   line.Add("tokens_per_second", tokens / seconds);
   line.Add("model_flops_per_second", graph_.TrainFlopsPerToken() * tokens / seconds);
   if (parts_.model_config.n_routed_experts > 0) {

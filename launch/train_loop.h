@@ -65,6 +65,7 @@ class TrainLoop {
   Progress progress_;
   std::vector<double> losses_;  // of all steps of the run
   std::optional<Validation> last_validation_;
+  double data_seconds_ = 0;      // of the last step: its batch
   bool writing_failed_ = false;  // said so
 };
 

@@ -14,7 +14,7 @@ ALLOWED = {
     "core/model": ["core/base", "core/tensor", "core/device", "core/config"],
     "parallel": ["core"],
     "optim": ["core", "parallel"],
-    "data": ["core/base", "core/config", "core/model/batch.h"],
+    "data": ["core/base", "core/config", "core/model/batch.h", "core/checkpoint/file_io.h"],
     "rl": ["core", "parallel", "optim", "data"],
     "launch": ["core", "parallel", "optim", "data", "rl"],
 }

@@ -13,14 +13,13 @@ namespace conclave::core {
 
 }  // namespace conclave::core
 
-#define CHECK(condition) \
-  ((condition) ? (void)0 : ::conclave::core::CheckFailed(__FILE__, __LINE__, #condition))
-#define CHECK_COMPARE_(a, op, b)                                                                              \
-  do {                                                                                                        \
-    const int64_t check_a_ = static_cast<int64_t>(a), check_b_ = static_cast<int64_t>(b);                     \
-    if (!(check_a_ op check_b_)) {                                                                            \
-      ::conclave::core::CheckFailed(__FILE__, __LINE__, #a " " #op " " #b, check_a_, check_b_);               \
-    }                                                                                                         \
+#define CHECK(condition) ((condition) ? (void)0 : ::conclave::core::CheckFailed(__FILE__, __LINE__, #condition))
+#define CHECK_COMPARE_(a, op, b)                                                                \
+  do {                                                                                          \
+    const int64_t check_a_ = static_cast<int64_t>(a), check_b_ = static_cast<int64_t>(b);       \
+    if (!(check_a_ op check_b_)) {                                                              \
+      ::conclave::core::CheckFailed(__FILE__, __LINE__, #a " " #op " " #b, check_a_, check_b_); \
+    }                                                                                           \
   } while (false)
 #define CHECK_EQ(a, b) CHECK_COMPARE_(a, ==, b)
 #define CHECK_LE(a, b) CHECK_COMPARE_(a, <=, b)

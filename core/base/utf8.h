@@ -9,6 +9,14 @@
 
 namespace conclave::core {
 
+// What stands at the front of some bytes, which are not empty (Unicode 15, table 3-7).
+struct Utf8Front {
+  enum Kind { kWhole, kUnfinished, kBroken } kind;
+  size_t length;       // kBroken: bytes that one U+FFFD stands for
+  char32_t character;  // kWhole
+};
+Utf8Front ClassifyFront(std::string_view bytes);
+
 // Length of the character that `text` starts with; 0 if it starts with none.
 size_t Utf8Length(std::string_view text);
 

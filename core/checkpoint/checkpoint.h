@@ -31,10 +31,11 @@ struct CheckpointMeta {
   int64_t step = 0;
   int64_t data_position = 0;  // rows drawn so far
   uint64_t seed = 0;
-  std::string config_yaml;   // resolved config of the run
-  std::string device;        // instruction set, e.g. "cpu avx512_bf16"
-  std::string precision;     // "f32", "bf16"
-  std::string sample_chain;  // hash chain over the row ids drawn so far
+  std::string config_yaml;       // resolved config of the run
+  std::string device;            // instruction set, e.g. "cpu avx512_bf16"
+  std::string precision;         // "f32", "bf16"
+  std::string sample_chain;      // hash chain over the row ids drawn so far
+  std::string data_fingerprint;  // of the rows that the run learns from; "": not known
   std::string program_version;
   std::vector<std::string> history;  // one line per start or resume: "step 0: new, cpu avx512_bf16, 2 threads"
 };

@@ -106,6 +106,7 @@ proto::Manifest ToProto(const Manifest& manifest) {
   out.set_device(manifest.meta.device);
   out.set_precision(manifest.meta.precision);
   out.set_sample_chain(manifest.meta.sample_chain);
+  out.set_data_fingerprint(manifest.meta.data_fingerprint);
   out.set_program_version(manifest.meta.program_version);
   for (const std::string& line : manifest.meta.history) out.add_history(line);
   for (const WrittenFile& file : manifest.files) {
@@ -151,6 +152,7 @@ absl::StatusOr<Manifest> FromProto(const proto::Manifest& in) {
                    .device = in.device(),
                    .precision = in.precision(),
                    .sample_chain = in.sample_chain(),
+                   .data_fingerprint = in.data_fingerprint(),
                    .program_version = in.program_version(),
                    .history = {in.history().begin(), in.history().end()}};
   for (const proto::File& file : in.files()) {

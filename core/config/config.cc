@@ -29,7 +29,7 @@ absl::Status ValidateSource(const std::string& key, const SourceConfig& source) 
 
 absl::Status ValidateData(const DataConfig& data) {
   if (data.tokenizer.empty())
-    return Refuse("data.tokenizer", data.tokenizer, "is empty; give bytes, or a folder or file");
+    return Refuse("data.tokenizer", data.tokenizer, "is empty; give auto, bytes, or a folder or file");
   if (data.train.empty()) {
     return absl::InvalidArgumentError("data.train: no source of training text; give e.g. [{path: text.txt}]");
   }
@@ -39,6 +39,8 @@ absl::Status ValidateData(const DataConfig& data) {
   for (size_t i = 0; i < data.validation.size(); ++i) {
     RETURN_IF_ERROR(ValidateSource(absl::StrFormat("data.validation.%d", i), data.validation[i]));
   }
+  RETURN_IF_ERROR(IsOneOf("data.chat_template", data.chat_template,
+                          {"auto", "deepseek_v3", "deepseek_r1", "chatml", "llama3", "bytes", "plain"}));
   RETURN_IF_ERROR(InRange("data.sequence_length", data.sequence_length, 1, kMaxRows));
   RETURN_IF_ERROR(InRange("data.validation_fraction", data.validation_fraction, 0, 0.5));
   if (data.validation_fraction > 0 && !data.validation.empty()) {

@@ -15,36 +15,46 @@
 namespace conclave::core {
 
 struct SourceConfig {
-  std::string path;  // a text (.txt, other) or JSONL (.jsonl) file, plain or .gz
+  std::string path;  // a file, folder or glob pattern: text, JSONL (plain, .gz, .zst), or a Megatron .bin/.idx pair
   std::string field = "text";
   double weight = 1.0;
   std::string synthetic;  // "uniform": random tokens instead of a file
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("path", path, "path", "file: .txt (one document) or .jsonl (one object per line), plain or .gz");
-    v.Field("field", field, "", "JSONL: the field that holds the text");
+    v.Field("path", path, "path",
+            "text or .jsonl (plain, .gz, .zst), a folder of these, a pattern (d/*.txt), or a .bin/.idx pair");
+    v.Field("field", field, "", "JSONL: the field that holds the text; a line without it may be a chat, in `messages`");
     v.Field("weight", weight, "share", "share of this source in the blend, relative to the others");
     v.Field("synthetic", synthetic, "", "uniform = random tokens instead of a file, for benchmarks");
   }
 };
 
 struct DataConfig {
-  std::string tokenizer = "bytes";
+  std::string tokenizer = "auto";
   std::vector<SourceConfig> train, validation;
   int64_t sequence_length = 256;
   double validation_fraction = 0;
   bool mask_documents = false;
+  std::string cache;
+  std::string chat_template = "auto";
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("tokenizer", tokenizer, "path", "bytes (built in, 265 ids), or a folder or file with a tokenizer.json");
+    v.Field(
+        "tokenizer", tokenizer, "path",
+        "bytes (built in, 265 ids), or a folder or file with a tokenizer.json or a tiktoken vocabulary; auto = that of "
+        "model.from, else bytes");
     v.Field("train", train, "", "sources of the training text");
     v.Field("validation", validation, "", "sources of the validation text");
     v.Field("sequence_length", sequence_length, "tokens", "tokens per row");
     v.Field("validation_fraction", validation_fraction, "share",
             "share of the training rows held out for validation when no validation source is given, 0 to 0.5");
     v.Field("mask_documents", mask_documents, "", "true: attention and labels stop at document borders inside a row");
+    v.Field("cache", cache, "path",
+            "folder of tokenized text; default: $XDG_CACHE_HOME/conclave/tokens or ~/.cache/conclave/tokens");
+    v.Field("chat_template", chat_template, "",
+            "of chats: auto (what the tokenizer brings) | deepseek_v3 | deepseek_r1 | chatml | llama3 | bytes | plain");
   }
 };
 

@@ -241,7 +241,7 @@ TEST(Loader, SaysWhatIsWrongAndWhere) {
   config = Config({folder.Write("bom.txt", "\xEF\xBB\xBF")});
   EXPECT_NE(Error(config).find("bom.txt: there is no text in it"), std::string::npos);
   config = Config({folder.Write("bad.jsonl", "{\"text\": \"x\"}\n{\n")});
-  EXPECT_NE(Error(config).find("bad.jsonl:2: not JSON"), std::string::npos);
+  EXPECT_NE(Error(config).find("bad.jsonl:2:"), std::string::npos);
   config = Config({good, good});
   config.train[1].weight = 0;
   EXPECT_EQ(Error(config), "data.train.1.weight: 0 is not a positive number");
@@ -258,6 +258,56 @@ TEST(Loader, SaysWhatIsWrongAndWhere) {
   config = Config({folder.Write("short.txt", "ab")});
   config.validation_fraction = 0.1;
   EXPECT_NE(Error(config).find("data.validation_fraction: no training source has two rows"), std::string::npos);
+}
+
+TEST(Loader, ReadsFoldersPatternsAndTokenFilesAsItReadsText) {
+  const TempFolder folder;
+  folder.Write("d/a.txt", Words(50, "a"));
+  folder.Write("d/b.jsonl.zst", Zstd("{\"text\": \"" + Words(9, "b") + "\"}\n{\"text\": \"c\"}\n"));
+  const auto text = Load(Config({folder.Path("d")}));
+  EXPECT_EQ(text->Description(), "2 files, 3 documents, " +
+                                     std::to_string(Words(50, "a").size() + Words(9, "b").size() + 1) + " bytes, " +
+                                     std::to_string(text->num_train_rows()) + " rows of 16 tokens");
+  ExpectEqual(text->TrainBatch(0, 40), Load(Config({folder.Path("d/*")}))->TrainBatch(0, 40));
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.Path("cache"))) {
+    if (entry.path().filename() != "tokens.bin") continue;
+    std::filesystem::copy_file(entry.path(), folder.Path("t.bin"));
+    std::filesystem::copy_file(entry.path().parent_path() / "tokens.idx", folder.Path("t.idx"));
+  }
+  const auto tokens = Load(Config({folder.Path("t.idx")}));
+  ExpectEqual(text->TrainBatch(0, 40), tokens->TrainBatch(0, 40));
+  EXPECT_EQ(tokens->Description(), "3 documents, " + std::to_string(text->num_train_rows()) + " rows of 16 tokens");
+  EXPECT_NE(Error(Config({folder.Path("t.bin")}), 257).find("t.bin: has token id 257, but model.vocab_size is 257"),
+            std::string::npos);
+}
+
+TEST(Loader, HasAFingerprintOfTheRowsAndOfNothingElse) {
+  const TempFolder folder;
+  const core::DataConfig config =
+      Config({folder.Write("a.txt", Words(200, "a")), folder.Write("b.txt", Words(20, "b"))});
+  const std::string fingerprint = Load(config)->Fingerprint();
+  EXPECT_EQ(fingerprint.size(), 32u);
+  folder.Write("moved/c.txt.gz", Gzip(Words(200, "a")));
+  EXPECT_EQ(Load(Config({folder.Path("moved/c.txt.gz"), folder.Path("b.txt")}), 2)->Fingerprint(), fingerprint);
+  std::set<std::string> others = {fingerprint};
+  others.insert(Load(Config({folder.Path("b.txt"), folder.Path("a.txt")}))->Fingerprint());
+  others.insert(Load(Config({folder.Path("a.txt"), folder.Path("b.txt")}, 17))->Fingerprint());
+  core::DataConfig masked = config;
+  masked.mask_documents = true;
+  others.insert(Load(masked)->Fingerprint());
+  folder.Write("b.txt", Words(20, "c"));
+  others.insert(Load(config)->Fingerprint());
+  EXPECT_EQ(others.size(), 5u);
+}
+
+TEST(Loader, PrefetchChangesNothing) {
+  const TempFolder folder;
+  core::DataConfig config = Config({folder.Write("a.txt", Words(5000, "a"))});
+  config.train.push_back(Random());
+  const auto loader = Load(config), other = Load(config);
+  loader->Prefetch(0, 50);
+  loader->Prefetch(int64_t{1} << 30, 3);
+  ExpectEqual(loader->TrainBatch(0, 50), other->TrainBatch(0, 50));
 }
 
 TEST(Loader, ReadsTinyShakespeare) {

@@ -184,7 +184,7 @@ TEST(TrainCommand, MetricsHaveTheFieldsThatScriptsRelyOn) {
     const nlohmann::json object = nlohmann::json::parse(line);
     EXPECT_EQ(object.at("step"), step);
     EXPECT_EQ(object.at("tokens"), 64);
-    for (const char* key : {"loss", "mtp_loss", "grad_norm", "lr", "seconds", "tokens_per_second",
+    for (const char* key : {"loss", "mtp_loss", "grad_norm", "lr", "seconds", "data_seconds", "tokens_per_second",
                             "model_flops_per_second", "balance_loss", "load_imbalance"}) {
       EXPECT_TRUE(object.at(key).is_number()) << key;
     }

@@ -65,6 +65,7 @@ class Program {
     argv.push_back(nullptr);
     pid_ = ::fork();
     if (pid_ != 0) return;
+    ::setenv("XDG_CACHE_HOME", (folder / "cache").c_str(), 1);
     Redirect(input.c_str(), O_RDONLY, STDIN_FILENO);
     Redirect(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
     Redirect(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);

@@ -19,7 +19,7 @@ std::string WithoutTimes(const std::string& metrics) {
   std::string out;
   for (size_t begin = 0, end; (end = metrics.find('\n', begin)) != std::string::npos; begin = end + 1) {
     nlohmann::ordered_json line = nlohmann::ordered_json::parse(metrics.substr(begin, end - begin));
-    for (const char* key : {"seconds", "tokens_per_second", "model_flops_per_second"}) line.erase(key);
+    for (const char* key : {"seconds", "data_seconds", "tokens_per_second", "model_flops_per_second"}) line.erase(key);
     out += line.dump() + "\n";
   }
   return out;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/load_display.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_format.h"
+
+#include "launch/signals.h"
+#include "launch/text.h"
+
+namespace conclave::launch {
+namespace {
+
+constexpr double kSilentSeconds = 0.5;
+
+const char* Verb(data::LoadProgress::Phase phase) {
+  switch (phase) {
+    case data::LoadProgress::Phase::kHashing:
+      return "reading";
+    case data::LoadProgress::Phase::kTokenizing:
+      return "tokenizing";
+    case data::LoadProgress::Phase::kVerifying:
+      return "checking the tokens of";
+    case data::LoadProgress::Phase::kWaiting:
+      return "waiting for the process that tokenizes";
+  }
+  return "";
+}
+
+double Seconds(std::chrono::steady_clock::duration time) { return std::chrono::duration<double>(time).count(); }
+
+}  // namespace
+
+std::string LoadText(const data::LoadProgress& progress, double seconds, int64_t bytes) {
+  const std::string text = absl::StrFormat("%s %s", Verb(progress.phase), progress.source);
+  if (progress.bytes_total <= 0 || bytes <= 0 || seconds <= 0) return text;
+  const double rate = static_cast<double>(bytes) / seconds;
+  const int64_t left = std::max<int64_t>(progress.bytes_total - progress.bytes_done, 0);
+  return text + absl::StrFormat("  %d%%  %.1f MB/s  ETA %s",
+                                std::min<int64_t>(100 * progress.bytes_done / progress.bytes_total, 100), rate / 1e6,
+                                DurationText(static_cast<double>(left) / rate));
+}
+
+data::LoadOptions LoadDisplay::Options(int threads) {
+  return {.threads = threads,
+          .on_progress = [this](const data::LoadProgress& progress) { Update(progress); },
+          .should_stop = [] { return StopSignals::Requested().has_value(); }};
+}
+
+void LoadDisplay::Update(const data::LoadProgress& progress) {
+  const Clock::time_point now = Clock::now();
+  if (progress.phase != current_.phase || progress.source != current_.source) {
+    current_ = progress;
+    start_ = last_shown_ = now;
+  }
+  const double wait = last_shown_ == start_ ? kSilentSeconds : line_.seconds_between();
+  if (Seconds(now - last_shown_) < wait) return;
+  last_shown_ = now;
+  line_.Show(LoadText(progress, Seconds(now - start_), progress.bytes_done - current_.bytes_done));
+}
+
+}  // namespace conclave::launch

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// How far the reading of data is: one changing line, and none at all while it takes less than half a second.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "data/load_options.h"
+#include "launch/status_line.h"
+
+namespace conclave::launch {
+
+// "tokenizing data/train.jsonl  45%  123.4 MB/s  ETA 0:12"; `seconds` and `bytes` are those of this reading.
+std::string LoadText(const data::LoadProgress& progress, double seconds, int64_t bytes);
+
+class LoadDisplay {
+ public:
+  ~LoadDisplay() { line_.Clear(); }
+
+  // Reports come here, and Ctrl-C (signals.h) stops the loading. Outlived by this object.
+  data::LoadOptions Options(int threads);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void Update(const data::LoadProgress& progress);
+
+  StatusLine line_;
+  data::LoadProgress current_;  // as it was when its phase or source began
+  Clock::time_point start_, last_shown_;
+};
+
+}  // namespace conclave::launch
