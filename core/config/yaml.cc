@@ -36,7 +36,7 @@ constexpr std::string_view kMarks = "[]{},:-?\"'!&*|>\n\r";
 // unknown directives silently, so no line may be one.
 absl::Status CheckText(std::string_view text, YamlPlace place) {
   if (text.size() > kMaxYamlBytes) {
-    return ErrorAt(place, absl::StrFormat("%d bytes; at most %d are read", text.size(), kMaxYamlBytes));
+    return ErrorAt(place, absl::StrFormat("more than %d bytes; is this a config?", kMaxYamlBytes));
   }
   constexpr int kMaxOpenBrackets = 256;
   const int step = place.line > 0 ? 1 : 0;

@@ -248,7 +248,7 @@ TEST(YamlFile, MissingFolderAndTooLargeAreErrors) {
   EXPECT_EQ(message(dir), dir + ": is a folder, not a file");
   const std::string path = dir + "/large.yaml";
   std::ofstream(path) << std::string(kMaxYamlBytes + 1, '#');
-  EXPECT_EQ(message(path), path + ":1:1: 524289 bytes; at most 524288 are read");
+  EXPECT_EQ(message(path), path + ":1:1: more than 524288 bytes; is this a config?");
   std::ofstream(path) << kData << std::string(kMaxYamlBytes - sizeof(kData) + 1, '#');
   EXPECT_TRUE(LoadConfig(path, {}).ok());
 }
@@ -291,7 +291,7 @@ std::vector<HostileText> HostileTexts() {
   return {
       {AliasBomb(), "a.yaml:1:5: anchors"},
       {EverDeeper(), deep},
-      {std::string(1 << 20, '['), "at most 524288 are read"},
+      {std::string(1 << 20, '['), "more than 524288 bytes"},
       {Fill("["), deep},
       {Fill("{"), deep},
       {Fill("[\n"), marks},
@@ -334,7 +334,7 @@ std::vector<HostileText> HostileTexts() {
       {Fill("\t", "a:\n"), ""},
       {Fill("aaaaaaa\n ", "a: |\n "), "unknown key a"},
       {Fill("a", "a: |\n "), "unknown key a"},
-      {Fill(" ", "a:\n") + "b: 1", "at most"},
+      {Fill(" ", "a:\n") + "b: 1", "more than 524288 bytes"},
       {std::string(kMaxYamlBytes - 4, ' ') + "a: 1", "unknown key a"},
       {Fill("a", "%"), "directives"},
       {Fill("\x80"), "is not UTF-8"},
