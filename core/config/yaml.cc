@@ -28,15 +28,20 @@ absl::Status ErrorAt(const YamlPlace& place, const std::string& message) {
   return absl::InvalidArgumentError(absl::StrFormat("%s: %s", ToText(place), message));
 }
 
-// What must hold before yaml-cpp sees the text. It scans a line of open brackets to its end before the first event, so
-// a line that nests beyond any sense is refused here; it skips unknown directives silently, so no line may be one.
+// What may be structure to yaml-cpp. Cheap, so it also counts within comments and texts.
+constexpr std::string_view kMarks = "[]{},:-?\"'!&*|>\n\r";
+
+// What must hold before yaml-cpp sees the text. It takes a microsecond per token, so these are counted; it scans a line
+// of open brackets to its end before the first event, so a line that nests beyond any sense is refused here; it skips
+// unknown directives silently, so no line may be one.
 absl::Status CheckText(std::string_view text, YamlPlace place) {
   if (text.size() > kMaxYamlBytes) {
-    return ErrorAt(place, absl::StrFormat("%d bytes; at most %d are read", text.size(), kMaxYamlBytes));
+    return ErrorAt(place, absl::StrFormat("more than %d bytes; is this a config?", kMaxYamlBytes));
   }
   constexpr int kMaxOpenBrackets = 256;
   const int step = place.line > 0 ? 1 : 0;
   int open_brackets = 0;
+  size_t num_marks = 0;
   bool line_start = true;
   for (size_t i = 0; i < text.size();) {
     const unsigned char c = static_cast<unsigned char>(text[i]);
@@ -48,6 +53,10 @@ absl::Status CheckText(std::string_view text, YamlPlace place) {
     if (c == '%' && line_start) return ErrorAt(place, "directives (%...) are not supported; quote the text");
     open_brackets += c == '[' || c == '{' ? 1 : c == ']' || c == '}' ? -1 : 0;
     if (open_brackets > kMaxOpenBrackets) return ErrorAt(place, kTooDeep);
+    num_marks += kMarks.find(text[i]) < kMarks.size() ? 1 : 0;
+    if (num_marks > kMaxYamlMarks) {
+      return ErrorAt(place, absl::StrFormat("more than %d brackets, commas, quotes, keys and lines", kMaxYamlMarks));
+    }
     i += length;
     line_start = c == '\n';
     if (line_start) open_brackets = 0;

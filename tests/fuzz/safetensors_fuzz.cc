@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // libFuzzer entry for the safetensors header: the first two bytes are the size of the data section, the rest is the
-// JSON. Whatever is accepted must be a gapless list of ranges inside the data section. Compile with clang++ and
-// -fsanitize=fuzzer,address,undefined, together with core/checkpoint/safetensors_header.cc and
-// core/base/{check,hash}.cc.
+// JSON. Whatever is accepted must be a gapless list of ranges inside the data section.
 #include <cstddef>
 #include <cstdint>
 #include <map>
