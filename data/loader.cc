@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -124,10 +125,17 @@ absl::StatusOr<Source> MakeSource(const core::SourceConfig& config, const Contex
   }
   const bool is_text = !config.path.ends_with(".bin") && !config.path.ends_with(".idx");
   if (is_text && context.tokenizer.vocab_size() > context.vocab_size) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s.path: the tokenizer has %d ids, but model.vocab_size is %d",
-                                                      key, context.tokenizer.vocab_size(), context.vocab_size));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s.path: the tokenizer has %d ids, but model.vocab_size is %d; raise that, or give another "
+                        "data.tokenizer",
+                        key, context.tokenizer.vocab_size(), context.vocab_size));
   }
-  return ReadSource(config, context, id);
+  absl::StatusOr<Source> source = ReadSource(config, context, id);
+  if (!absl::IsNotFound(source.status())) return source;
+  std::error_code ignored;
+  return absl::NotFoundError(absl::StrFormat("%s.path: %s (relative paths count from %s)", key,
+                                             std::string(source.status().message()),
+                                             std::filesystem::current_path(ignored).string()));
 }
 
 class PackedLoader final : public Loader {

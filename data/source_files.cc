@@ -62,6 +62,10 @@ absl::StatusOr<SourceFile> DescribeFile(const std::string& path) {
                         path, ending));
   }
   if (EndsWithOneOf(path, kTokens)) return DescribeTokens(path);
+  std::error_code ignored;
+  if (fs::is_other(path, ignored)) {
+    return absl::InvalidArgumentError(absl::StrFormat("%s: is a pipe or a device, not a file", path));
+  }
   ASSIGN_OR_RETURN(const int64_t bytes, SizeOfFile(path));
   const bool lines = EndsWithOneOf(WithoutPacking(path), kJsonLines);
   return SourceFile{path, lines ? FileFormat::kJsonLines : FileFormat::kText, bytes};

@@ -67,7 +67,7 @@ absl::StatusOr<ExitCode> CountTokens(const CountTokensOptions& options) {
     if (const auto stop = StopSignals::Requested(); stop && absl::IsCancelled(totals.status())) return *stop;
     RETURN_IF_ERROR(totals.status());
     const double seconds = SecondsSince(start);
-    printf("%s  %s documents, %s bytes, %s tokens, %.3f bytes per token, %.1f MB/s\n", path.c_str(),
+    printf("%s  documents %s, bytes %s, tokens %s, %.3f bytes per token, %.1f MB/s\n", path.c_str(),
            CountText(totals->documents).c_str(), CountText(totals->bytes).c_str(), CountText(totals->tokens).c_str(),
            totals->tokens > 0 ? static_cast<double>(totals->bytes) / static_cast<double>(totals->tokens) : 0.0,
            static_cast<double>(totals->bytes) / seconds / 1e6);
