@@ -27,18 +27,27 @@ const char* Verb(data::LoadProgress::Phase phase) {
   return "";
 }
 
+std::string Bar(double share) {
+  constexpr int kCells = 20;
+  const auto filled = static_cast<size_t>(share * kCells);
+  return "[" + std::string(filled, '#') + std::string(kCells - filled, '.') + "]";
+}
+
 double Seconds(std::chrono::steady_clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
 }  // namespace
 
 std::string LoadText(const data::LoadProgress& progress, double seconds, int64_t bytes) {
-  const std::string text = absl::StrFormat("%s %s", Verb(progress.phase), progress.source);
-  if (progress.bytes_total <= 0 || bytes <= 0 || seconds <= 0) return text;
+  if (progress.bytes_total <= 0 || bytes <= 0 || seconds <= 0) {
+    return absl::StrFormat("%s %s", Verb(progress.phase), progress.source);
+  }
+  const double share =
+      std::min(static_cast<double>(progress.bytes_done) / static_cast<double>(progress.bytes_total), 1.0);
   const double rate = static_cast<double>(bytes) / seconds;
   const int64_t left = std::max<int64_t>(progress.bytes_total - progress.bytes_done, 0);
-  return text + absl::StrFormat("  %d%%  %.1f MB/s  ETA %s",
-                                std::min<int64_t>(100 * progress.bytes_done / progress.bytes_total, 100), rate / 1e6,
-                                DurationText(static_cast<double>(left) / rate));
+  return absl::StrFormat("%s %s %d%%  %.1f MB/s  ETA %s  %s", Verb(progress.phase), Bar(share),
+                         static_cast<int>(100 * share), rate / 1e6, DurationText(static_cast<double>(left) / rate),
+                         progress.source);
 }
 
 data::LoadOptions LoadDisplay::Options(int threads) {

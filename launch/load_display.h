@@ -11,7 +11,8 @@
 
 namespace conclave::launch {
 
-// "tokenizing data/train.jsonl  45%  123.4 MB/s  ETA 0:12"; `seconds` and `bytes` are those of this reading.
+// "tokenizing [#########...........] 45%  123.4 MB/s  ETA 0:12  data/train.jsonl"; `seconds` and `bytes` are those of
+// this reading.
 std::string LoadText(const data::LoadProgress& progress, double seconds, int64_t bytes);
 
 class LoadDisplay {

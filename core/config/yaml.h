@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Strict YAML to Config and back. Unknown key (names the nearest), duplicate key, wrong type: an error
-// "file:line:column: ..." that says what to do. No anchors, aliases, tags or several documents; at most 512 KiB,
+// "file:line:column: ..." that says what to do. No anchors, aliases, tags or several documents; at most 256 KiB,
 // depth 32.
 #pragma once
 
