@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far the reading of data is: one changing line, and none at all while it takes less than half a second.
+// How far the reading of data is: one changing line on stderr, and none at all while it takes less than half a second.
 #pragma once
+
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdint>
@@ -26,7 +28,7 @@ class LoadDisplay {
   using Clock = std::chrono::steady_clock;
   void Update(const data::LoadProgress& progress);
 
-  StatusLine line_;
+  StatusLine line_{STDERR_FILENO};
   data::LoadProgress current_;  // as it was when its phase or source began
   Clock::time_point start_, last_shown_;
 };

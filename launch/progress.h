@@ -2,6 +2,8 @@
 // The line that says how far a run is: redrawn in place on a terminal, written now and then into a pipe or file.
 #pragma once
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -39,7 +41,7 @@ std::vector<ProgressPart> ProgressParts(const ProgressState& state, size_t colum
 
 class Progress {
  public:
-  Progress() : last_shown_(std::chrono::steady_clock::now()) {}
+  Progress() : line_(STDOUT_FILENO), last_shown_(std::chrono::steady_clock::now()) {}
   // Shows the state if it is time to; always in the first and last step and after a validation.
   void Update(ProgressState state);
   // As StatusLine, which is where the state is shown.

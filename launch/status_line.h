@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One line on stdout that changes: redrawn in place on a terminal, written anew now and then into a pipe or file.
+// One line that changes, on stdout or stderr: redrawn in place on a terminal, written anew now and then into a pipe or
+// file.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,7 @@ namespace conclave::launch {
 
 class StatusLine {
  public:
-  StatusLine();
+  explicit StatusLine(int file);
 
   bool is_terminal() const { return terminal_; }
   double seconds_between() const;  // how long a state stands before the next is worth showing
@@ -26,8 +27,10 @@ class StatusLine {
   void Finish();
 
  private:
+  void Write(std::string_view text) const;
   std::string TakeErasure();  // of the line that is drawn
 
+  int file_;
   bool terminal_;
   size_t drawn_columns_ = 0;  // of the line behind which the cursor stands; 0: there is none
 };
