@@ -93,6 +93,29 @@ TEST(TokenCache, HoldsTheSameBytesWhateverTheNumberOfThreads) {
   }
 }
 
+TEST(TokenCache, KeepsTokenizersFieldsAndTemplatesApart) {
+  const TempFolder folder;
+  core::SourceConfig source;
+  source.path = folder.Write("a.jsonl", "{\"text\": \"some text\", \"other\": \"x\"}\n");
+  const auto bpe = LoadTokenizer(CONCLAVE_SOURCE_DIR "/tests/golden/tokenizers/llama3");
+  ASSERT_TRUE(bpe.ok()) << bpe.status();
+  const auto num_tokens = [&](const Tokenizer& tokenizer, const std::string& chat_template) {
+    const auto tokens = OpenTokenSource(source, chat_template, folder.Path("cache"), tokenizer, {});
+    return tokens.ok() ? tokens->tokens.num_tokens() : -1;
+  };
+  EXPECT_EQ(num_tokens(ByteTokenizer(), "auto"), 11);  // with <bos> and <eos>
+  const int64_t num_bpe_tokens = num_tokens(**bpe, "auto");
+  EXPECT_GT(num_bpe_tokens, 1);
+  EXPECT_LT(num_bpe_tokens, 11);
+  source.field = "other";
+  EXPECT_EQ(num_tokens(ByteTokenizer(), "auto"), 3);
+  source.field = "text";
+  EXPECT_EQ(num_tokens(ByteTokenizer(), "plain"), 11);
+  EXPECT_EQ(Entries(folder).size(), 4u);
+  EXPECT_EQ(num_tokens(ByteTokenizer(), "auto"), 11);
+  EXPECT_EQ(Entries(folder).size(), 4u);
+}
+
 TEST(TokenCache, IsReadByASecondStartWithoutTheData) {
   const TempFolder folder;
   const std::string path = folder.Write("a.txt", "some text");

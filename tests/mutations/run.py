@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAMS = ["core_base_test", "core_device_test", "op_test", "core_model_test", "optim_test", "launch_test"]
+PROGRAMS = ["core_base_test", "core_device_test", "op_test", "core_model_test", "optim_test", "data_test", "launch_test"]
 
 
 @dataclasses.dataclass
@@ -83,6 +83,21 @@ MUTATIONS = [
     Mutation("decoding rotates by the wrong position late in a sequence", "core/model/decoder.cc",
              "batch.positions[b * length + s] = static_cast<int32_t>(lengths_[b]++);",
              "batch.positions[b * length + s] = static_cast<int32_t>(lengths_[b]++) + (lengths_[b] > 90);", ["optim_test"]),
+    Mutation("rows come in the same order in every epoch", "data/loader.cc",
+             "(static_cast<uint64_t>(source.id) << 32) + epoch;", "(static_cast<uint64_t>(source.id) << 32) + 0 * epoch;",
+             ["data_test"]),
+    Mutation("a label looks across a masked border", "data/packing.cc", "label = kNone;", "(void)label;", ["data_test"]),
+    Mutation("a long document is cut at any newline", "data/text_cut.cc",
+             "if (CutsBehindNewline(text, at) ||", "if (text[at - 1] == '\\n' ||", ["data_test"]),
+    Mutation("the token cache forgets which tokenizer", "data/token_cache.cc",
+             "  Add(tokenizer.Fingerprint(), hasher);\n", "", ["data_test"]),
+    Mutation("of equal pairs the rightmost is merged first", "data/bpe_merger.cc",
+             "if (ranks[i] < ranks[best]) best = i;", "if (ranks[i] <= ranks[best]) best = i;", ["data_test"]),
+    Mutation("the name of a special token in a text becomes the token", "data/added_tokens.cc",
+             "(token.special && parse == Parse::kText)", "false", ["data_test"]),
+    Mutation("a word is remembered by its hash alone", "data/word_cache.h",
+             "entry.num_bytes != word.size() || std::memcmp(entry.bytes.data(), word.data(), word.size()) != 0",
+             "entry.num_bytes == 0", ["data_test"]),
 ]
 
 
@@ -122,7 +137,7 @@ def caught_by(mutation, tree, build, jobs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="/tmp/conclave_mutations", help="folder for the copy and its build")
-    parser.add_argument("--only", default="", help="only breakages whose text contains this")
+    parser.add_argument("--only", default="", help="only breakages whose text or file contains this")
     parser.add_argument("--jobs", default="2")
     args = parser.parse_args()
     tree = pathlib.Path(args.build) / "tree"
@@ -140,7 +155,7 @@ def main():
     survivors = 0
     print("| breakage | file | caught by |\n|---|---|---|", flush=True)
     for mutation in MUTATIONS:
-        if args.only not in mutation.what:
+        if args.only not in mutation.what and args.only not in mutation.file:
             continue
         caught = caught_by(mutation, tree, build, args.jobs)
         survivors += caught is None
