@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # From a fresh clone to a trained model: packages, build, then at most three minutes of training on two cores, with samples
-# before and after. Arguments: your own text or JSONL files, plain or .gz. The same command again goes on where it stopped.
+# before and after. Arguments: your own text or JSONL files, plain, .gz or .zst. The same command again goes on where it stopped.
 set -euo pipefail
 
 readonly warmup=4              # steps before the first samples; they measure the speed, too
