@@ -253,7 +253,9 @@ TEST(Loader, SaysWhatIsWrongAndWhere) {
   config = Config({good});
   config.validation = {Random()};
   EXPECT_EQ(Error(config), "data.validation.0.synthetic: random tokens have no end; validation needs a file");
-  EXPECT_EQ(Error(Config({good}), 256), "data.train.0.path: the tokenizer has 265 ids, but model.vocab_size is 256");
+  EXPECT_EQ(Error(Config({good}), 256),
+            "data.train.0.path: the tokenizer has 265 ids, but model.vocab_size is 256; raise that, or give another "
+            "data.tokenizer");
   EXPECT_EQ(Error(Config({good}, 0)), "data.sequence_length: 0 is not positive");
   config = Config({folder.Write("short.txt", "ab")});
   config.validation_fraction = 0.1;

@@ -43,6 +43,8 @@ void* operator new(size_t bytes) {
   }
   return memory;
 }
+// Not left to the sanitizer, whose own would not match the deletes below.
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return operator new(bytes); }
 [[gnu::noinline]] void operator delete(void* memory) noexcept {
   conclave::testing::heap_bytes -= static_cast<int64_t>(malloc_usable_size(memory));
   std::free(memory);
