@@ -15,6 +15,7 @@
 #include "data/tokenize.h"
 #include "data/tokenizer.h"
 #include "launch/load_display.h"
+#include "launch/model_loading.h"
 #include "launch/signals.h"
 #include "launch/text.h"
 
@@ -58,7 +59,7 @@ absl::StatusOr<Totals> CountIn(const std::string& path, const data::Tokenizer& t
 absl::StatusOr<ExitCode> CountTokens(const CountTokensOptions& options) {
   const StopSignals signals;
   const Clock::time_point load_start = Clock::now();
-  ASSIGN_OR_RETURN(const std::unique_ptr<data::Tokenizer> tokenizer, data::LoadTokenizer(options.tokenizer));
+  ASSIGN_OR_RETURN(const std::unique_ptr<data::Tokenizer> tokenizer, LoadTokenizerOf(options.tokenizer));
   printf("tokenizer  %s ids, loaded in %.3f s\n", CountText(tokenizer->vocab_size()).c_str(), SecondsSince(load_start));
   for (const std::string& path : options.paths) {
     const Clock::time_point start = Clock::now();

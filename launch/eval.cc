@@ -93,7 +93,7 @@ void Print(const Totals& totals, int64_t bytes, bool json) {
 absl::StatusOr<ExitCode> Eval(const EvalOptions& options) {
   ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(options.dir));
   ASSIGN_OR_RETURN(const FolderConfig config, ReadFolderConfig(dir));
-  ASSIGN_OR_RETURN(const auto tokenizer, data::LoadTokenizer(options.tokenizer.empty() ? dir : options.tokenizer));
+  ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizerOf(options.tokenizer.empty() ? dir : options.tokenizer));
   core::DataConfig data;
   data.sequence_length = options.sequence_length > 0 ? options.sequence_length : DefaultLength(dir, config.model);
   if (data.sequence_length > config.model.max_position_embeddings) {

@@ -60,7 +60,8 @@ void AddTrain(CLI::App& root, TrainOptions& options, Command& command) {
   app.add_option("CONFIG", options.config, "YAML file (its keys: conclave help)")->required()->type_name(kFile);
   app.add_option("OVERRIDES", options.overrides, "changes such as optim.lr=1e-4 data.train.0.path=my.txt")
       ->type_name(kOverride);
-  app.add_flag("--dry-run", options.dry_run, "say what would be trained and what memory it takes; the run folder stays as it is");
+  app.add_flag("--dry-run", options.dry_run,
+               "say what would be trained and what memory it takes; the run folder stays as it is");
   AddThreads(app, options.threads);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 75 saved after TERM or USR1, 130 saved after Ctrl-C.");
   app.add_flag("--validate-data", options.validate_data, "only read the data, and say what is in it and wrong with it");

@@ -46,6 +46,12 @@ absl::StatusOr<std::string> FindModelFolder(const std::string& dir) {
       absl::StrFormat("%s is neither a model folder (no config.json) nor a run folder with a checkpoint", dir));
 }
 
+absl::StatusOr<std::unique_ptr<data::Tokenizer>> LoadTokenizerOf(const std::string& name) {
+  if (!core::FileExists(name + "/checkpoints")) return data::LoadTokenizer(name);
+  ASSIGN_OR_RETURN(const std::string folder, FindModelFolder(name));
+  return data::LoadTokenizer(folder);
+}
+
 bool IsCheckpoint(const std::string& dir) { return core::FileExists(dir + "/manifest.pb"); }
 
 absl::StatusOr<FolderConfig> ReadFolderConfig(const std::string& dir) {

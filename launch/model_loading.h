@@ -12,11 +12,15 @@
 #include "core/config/model_config.h"
 #include "core/device/device.h"
 #include "core/model/model.h"
+#include "data/tokenizer.h"
 
 namespace conclave::launch {
 
 // `dir` itself if it is a model folder; for a run folder its newest checkpoint.
 absl::StatusOr<std::string> FindModelFolder(const std::string& dir);
+
+// As data::LoadTokenizer, and of a run folder that of its newest checkpoint.
+absl::StatusOr<std::unique_ptr<data::Tokenizer>> LoadTokenizerOf(const std::string& name);
 
 // Whether a model folder is a checkpoint of ours.
 bool IsCheckpoint(const std::string& dir);

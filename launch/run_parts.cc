@@ -33,7 +33,7 @@ void FillIds(int32_t bos, int32_t eos, core::ModelConfig& model) {
 
 // data.tokenizer, where "auto" means that of the folder the weights come from, "" if they come from none.
 absl::StatusOr<std::unique_ptr<data::Tokenizer>> ChooseTokenizer(const std::string& name, const std::string& folder) {
-  if (name != "auto") return data::LoadTokenizer(name);
+  if (name != "auto") return LoadTokenizerOf(name);
   if (folder.empty()) return data::LoadTokenizer("bytes");
   auto tokenizer = data::LoadTokenizer(folder);
   if (tokenizer.ok()) return tokenizer;

@@ -21,6 +21,7 @@
 #include "data/source_files.h"
 #include "data/text_source.h"
 #include "data/tokenizer.h"
+#include "launch/model_loading.h"
 
 namespace conclave::launch {
 namespace {
@@ -101,7 +102,7 @@ absl::Status AnnotateLines(const data::TextChunk& chunk, Annotator& annotator, L
 }  // namespace
 
 absl::StatusOr<ExitCode> TokenizeJsonl(const TokenizeJsonlOptions& options) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<data::Tokenizer> tokenizer, data::LoadTokenizer(options.tokenizer));
+  ASSIGN_OR_RETURN(const std::unique_ptr<data::Tokenizer> tokenizer, LoadTokenizerOf(options.tokenizer));
   // Whatever its name says, the file has JSON lines.
   const data::SourceFile file{.path = options.jsonl, .format = data::FileFormat::kJsonLines};
   ASSIGN_OR_RETURN(data::TextSource source, data::TextSource::Open(file));

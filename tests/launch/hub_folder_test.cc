@@ -48,8 +48,8 @@ TEST(HubFolder, ComesOutWithItsTokenizerAndGenerationConfig) {
   EXPECT_EQ(ReadFile(result + "/tokenizer_config.json"), ReadFile(hub + "/tokenizer_config.json"));
   EXPECT_NE(ReadFile(result + "/model.safetensors"), ReadFile(hub + "/model.safetensors"));  // it has learned
 
-  outcome = RunConclave(folder, {"tokenize", "--tokenizer", result, "--jsonl", kTokenizer + "/cases.jsonl", "--out",
-                                 folder / "out.jsonl"});
+  outcome = RunConclave(folder, {"tokenize", "--tokenizer", folder / "second", "--jsonl", kTokenizer + "/cases.jsonl",
+                                 "--out", folder / "out.jsonl"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const auto expected = data::ReadTokenizerCases(kTokenizer + "/cases.jsonl");
   const auto found = data::ReadTokenizerCases(folder / "out.jsonl");
