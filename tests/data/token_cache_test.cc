@@ -97,8 +97,9 @@ TEST(TokenCache, KeepsTokenizersFieldsAndTemplatesApart) {
   const TempFolder folder;
   core::SourceConfig source;
   source.path = folder.Write("a.jsonl", "{\"text\": \"some text\", \"other\": \"x\"}\n");
-  const auto bpe = LoadTokenizer(CONCLAVE_SOURCE_DIR "/tests/golden/tokenizers/llama3");
-  ASSERT_TRUE(bpe.ok()) << bpe.status();
+  const std::string golden = CONCLAVE_SOURCE_DIR "/tests/golden/tokenizers/";
+  const auto bpe = LoadTokenizer(golden + "llama3"), other_bpe = LoadTokenizer(golden + "behaviors");
+  ASSERT_TRUE(bpe.ok() && other_bpe.ok()) << bpe.status() << other_bpe.status();
   const auto num_tokens = [&](const Tokenizer& tokenizer, const std::string& chat_template) {
     const auto tokens = OpenTokenSource(source, chat_template, folder.Path("cache"), tokenizer, {});
     return tokens.ok() ? tokens->tokens.num_tokens() : -1;
@@ -107,13 +108,14 @@ TEST(TokenCache, KeepsTokenizersFieldsAndTemplatesApart) {
   const int64_t num_bpe_tokens = num_tokens(**bpe, "auto");
   EXPECT_GT(num_bpe_tokens, 1);
   EXPECT_LT(num_bpe_tokens, 11);
+  EXPECT_GT(num_tokens(**other_bpe, "auto"), 1);  // has no chat template either: only the tokenizer differs
   source.field = "other";
   EXPECT_EQ(num_tokens(ByteTokenizer(), "auto"), 3);
   source.field = "text";
   EXPECT_EQ(num_tokens(ByteTokenizer(), "plain"), 11);
-  EXPECT_EQ(Entries(folder).size(), 4u);
+  EXPECT_EQ(Entries(folder).size(), 5u);
   EXPECT_EQ(num_tokens(ByteTokenizer(), "auto"), 11);
-  EXPECT_EQ(Entries(folder).size(), 4u);
+  EXPECT_EQ(Entries(folder).size(), 5u);
 }
 
 TEST(TokenCache, IsReadByASecondStartWithoutTheData) {
@@ -156,7 +158,7 @@ TEST(TokenCache, FollowsContentsAndFieldButNotNamesOrTimes) {
   EXPECT_EQ(Text(*Open(folder, path)), "a");
   folder.Write("a.jsonl", "{\"text\": \"z\"}\n");
   EXPECT_EQ(Text(*Open(folder, path)), "z");
-  EXPECT_EQ(Entries(folder).size(), 4u);
+  EXPECT_EQ(Entries(folder).size(), 5u);
 }
 
 TEST(TokenCache, BuildsADamagedEntryAgain) {
