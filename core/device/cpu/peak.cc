@@ -5,10 +5,12 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -17,9 +19,11 @@
 namespace conclave::core::cpu {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr int kChains = 12;
-constexpr int64_t kSteps = 300'000;  // a few milliseconds: short enough to run undisturbed at times
-constexpr int kRepeats = 40;
+constexpr int64_t kSteps = 300'000;  // about half a millisecond: short enough to run undisturbed at times
+constexpr std::chrono::milliseconds kPatience{500};  // until such a time has come on a machine that others use
 
 // Runs body(thread) on all threads at once.
 void OnThreads(int num_threads, const std::function<void(int)>& body) {
@@ -94,22 +98,32 @@ Loop BestLoop(DType dtype) {
   return MultiplyAddLoop128;
 }
 
+// FLOP/s from the moment at which the first thread begins to that at which the last one is done. They wait for each
+// other, so that starting threads does not count.
+double FlopsOfOneTry(Loop loop, int num_threads) {
+  std::vector<Clock::time_point> starts(static_cast<size_t>(num_threads)), ends = starts;
+  std::vector<double> flops(static_cast<size_t>(num_threads));
+  std::atomic<int> missing{num_threads};
+  OnThreads(num_threads, [&](int thread) {
+    const size_t i = static_cast<size_t>(thread);
+    missing.fetch_sub(1);
+    while (missing.load() > 0) std::this_thread::yield();
+    starts[i] = Clock::now();
+    flops[i] = loop();
+    ends[i] = Clock::now();
+  });
+  const auto time = *std::max_element(ends.begin(), ends.end()) - *std::min_element(starts.begin(), starts.end());
+  return std::accumulate(flops.begin(), flops.end(), 0.0) / std::chrono::duration<double>(time).count();
+}
+
 }  // namespace
 
 double MeasurePeakFlops(DType dtype, int num_threads) {
-  using Clock = std::chrono::steady_clock;
   const Loop loop = BestLoop(dtype);
-  double flops = 0;  // of one thread
-  double best = 1e30;
-  for (int repeat = 0; repeat < kRepeats; ++repeat) {
-    const Clock::time_point start = Clock::now();
-    OnThreads(num_threads, [&](int thread) {
-      const double done = loop();
-      if (thread == 0) flops = done;
-    });
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
-  }
-  return flops * num_threads / best;
+  const Clock::time_point begin = Clock::now();
+  double best = 0;
+  while (Clock::now() - begin < kPatience) best = std::max(best, FlopsOfOneTry(loop, num_threads));
+  return best;
 }
 
 double MeasureCopySeconds(double bytes, int num_threads) {

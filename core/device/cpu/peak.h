@@ -8,7 +8,7 @@
 namespace conclave::core::cpu {
 
 // FLOP/s of multiply-adds in registers, on `num_threads` threads at once; the best of many tries. bf16: vdpbf16ps,
-// where the machine has it, and else as f32. Takes about a fifth of a second.
+// where the machine has it, and else as f32. Takes half a second.
 double MeasurePeakFlops(DType dtype, int num_threads);
 
 // Median of the seconds in which memcpy reads bytes / 2 and writes bytes / 2, in all threads together.
