@@ -6,7 +6,9 @@
 
 namespace conclave::core {
 
-// Median of 10 or more runs after one to warm up; short ones are repeated for 0.2 seconds.
+// Median of the seconds that 10 or more runs take, after one to warm up; short ones are repeated for 0.2 seconds.
 double MedianSeconds(const std::function<void()>& run);
+// The same of runs that time themselves, and return the seconds.
+double MedianOfRuns(const std::function<double()>& timed_run);
 
 }  // namespace conclave::core

@@ -25,11 +25,25 @@ constexpr int kChains = 12;
 constexpr int64_t kSteps = 300'000;  // about half a millisecond: short enough to run undisturbed at times
 constexpr std::chrono::milliseconds kPatience{500};  // until such a time has come on a machine that others use
 
-// Runs body(thread) on all threads at once.
-void OnThreads(int num_threads, const std::function<void(int)>& body) {
-  std::vector<std::jthread> threads;
-  for (int i = 1; i < num_threads; ++i) threads.emplace_back(body, i);
-  body(0);
+// Runs body(thread) on all threads at once. Returns the seconds from the moment at which the first begins to that at
+// which the last is done: they wait for each other, so that starting threads does not count.
+double SecondsOnThreads(int num_threads, const std::function<void(int)>& body) {
+  std::vector<Clock::time_point> starts(static_cast<size_t>(num_threads)), ends = starts;
+  std::atomic<int> missing{num_threads};
+  const auto run = [&](int thread) {
+    missing.fetch_sub(1);
+    while (missing.load() > 0) std::this_thread::yield();
+    starts[static_cast<size_t>(thread)] = Clock::now();
+    body(thread);
+    ends[static_cast<size_t>(thread)] = Clock::now();
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 1; i < num_threads; ++i) threads.emplace_back(run, i);
+    run(0);
+  }
+  const auto time = *std::max_element(ends.begin(), ends.end()) - *std::min_element(starts.begin(), starts.end());
+  return std::chrono::duration<double>(time).count();
 }
 
 // ---- Each loop returns its FLOPs. -----------------------------------------------------------------------------------
@@ -98,50 +112,37 @@ Loop BestLoop(DType dtype) {
   return MultiplyAddLoop128;
 }
 
-// FLOP/s from the moment at which the first thread begins to that at which the last one is done. They wait for each
-// other, so that starting threads does not count.
-double FlopsOfOneTry(Loop loop, int num_threads) {
-  std::vector<Clock::time_point> starts(static_cast<size_t>(num_threads)), ends = starts;
-  std::vector<double> flops(static_cast<size_t>(num_threads));
-  std::atomic<int> missing{num_threads};
-  OnThreads(num_threads, [&](int thread) {
-    const size_t i = static_cast<size_t>(thread);
-    missing.fetch_sub(1);
-    while (missing.load() > 0) std::this_thread::yield();
-    starts[i] = Clock::now();
-    flops[i] = loop();
-    ends[i] = Clock::now();
-  });
-  const auto time = *std::max_element(ends.begin(), ends.end()) - *std::min_element(starts.begin(), starts.end());
-  return std::accumulate(flops.begin(), flops.end(), 0.0) / std::chrono::duration<double>(time).count();
-}
-
 }  // namespace
 
 double MeasurePeakFlops(DType dtype, int num_threads) {
   const Loop loop = BestLoop(dtype);
   const Clock::time_point begin = Clock::now();
   double best = 0;
-  while (Clock::now() - begin < kPatience) best = std::max(best, FlopsOfOneTry(loop, num_threads));
+  while (Clock::now() - begin < kPatience) {
+    std::vector<double> flops(static_cast<size_t>(num_threads));
+    const double seconds = SecondsOnThreads(num_threads, [&](int i) { flops[static_cast<size_t>(i)] = loop(); });
+    best = std::max(best, std::accumulate(flops.begin(), flops.end(), 0.0) / seconds);
+  }
   return best;
 }
 
 double MeasureCopySeconds(double bytes, int num_threads) {
   const size_t part = static_cast<size_t>(bytes / 2 / num_threads) + 1;
-  std::vector<std::vector<char>> from(static_cast<size_t>(num_threads), std::vector<char>(part, 1)), to = from;
-  if (num_threads == 1) return MedianSeconds([&] { std::memcpy(to[0].data(), from[0].data(), part); });
-  // So many that starting threads costs nothing beside them.
-  const int copies = static_cast<int>(std::clamp(0x1p28 / std::max(bytes, 1.0), 1.0, 20.0));
-  return MedianSeconds([&] {
-           OnThreads(num_threads, [&](int thread) {
-             const size_t i = static_cast<size_t>(thread);
-             for (int copy = 0; copy < copies; ++copy) {
-               std::memcpy(to[i].data(), from[i].data(), part);
-               asm volatile("" ::"r"(to[i].data()) : "memory");
-             }
-           });
-         }) /
-         copies;
+  // Source and target of a thread stand an odd number of half pages apart: a load waits for a store that is under way
+  // to an address with the same low 12 bits.
+  constexpr size_t kPage = 4096;
+  const size_t distance = (part + kPage - 1) / kPage * kPage + kPage / 2;
+  std::vector<std::vector<char>> memory(static_cast<size_t>(num_threads), std::vector<char>(distance + part, 1));
+  // So many that the system has time to give each thread a processor of its own.
+  const int copies = static_cast<int>(std::clamp(0x1p28 / std::max(bytes, 1.0), 1.0, 500.0));
+  const auto copy = [&](int thread) {
+    char* const source = memory[static_cast<size_t>(thread)].data();
+    for (int repeat = 0; repeat < copies; ++repeat) {
+      std::memcpy(source + distance, source, part);
+      asm volatile("" ::"r"(source) : "memory");
+    }
+  };
+  return MedianOfRuns([&] { return SecondsOnThreads(num_threads, copy); }) / copies;
 }
 
 }  // namespace conclave::core::cpu
