@@ -65,6 +65,15 @@ void AddTrain(CLI::App& root, TrainOptions& options, Command& command) {
   AddThreads(app, options.threads);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 75 saved after TERM or USR1, 130 saved after Ctrl-C.");
   app.add_flag("--validate-data", options.validate_data, "only read the data, and say what is in it and wrong with it");
+  CLI::Option* profile = app.add_flag("--profile", options.profile,
+                                      "after some steps, say where their time went: per operation, beside the best "
+                                      "that the machine can do; also in profile.jsonl. Never changes a bit");
+  profile->excludes("--dry-run")->excludes("--validate-data");
+  app.add_option("--profile-steps", options.profile_steps, "steps to measure, after 3 to warm up")
+      ->type_name("N")
+      ->needs(profile)
+      ->capture_default_str()
+      ->check(Within<int64_t>(1, 10000));
   app.callback([&] { command = [&] { return options.validate_data ? ValidateData(options) : Train(options); }; });
 }
 

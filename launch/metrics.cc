@@ -27,6 +27,9 @@ std::string JsonNumber(double value) {
 
 void JsonLine::Add(std::string_view key, double value) { AddText(key, JsonNumber(value)); }
 void JsonLine::Add(std::string_view key, int64_t value) { AddText(key, std::to_string(value)); }
+void JsonLine::Add(std::string_view key, std::string_view text) {
+  AddText(key, nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
 
 void JsonLine::AddText(std::string_view key, std::string_view value) {
   if (!fields_.empty()) fields_ += ", ";

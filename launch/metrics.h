@@ -25,6 +25,7 @@ class JsonLine {
  public:
   void Add(std::string_view key, double value);
   void Add(std::string_view key, int64_t value);
+  void Add(std::string_view key, std::string_view text);
   std::string Take() { return "{" + std::move(fields_) + "}\n"; }
 
  private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// run.dir: config.yaml (resolved), metrics.jsonl, tb/, checkpoints/. One process at a time works in it, held by a lock
-// on .lock that the system drops when the process ends, however it ends.
+// run.dir: config.yaml (resolved), metrics.jsonl, profile.jsonl (train --profile), tb/, checkpoints/. One process at a
+// time works in it, held by a lock on .lock that the system drops when the process ends, however it ends.
 #pragma once
 
 #include <string>
@@ -23,6 +23,7 @@ class RunFolder {
   const std::string& dir() const { return dir_; }
   std::string ConfigPath() const { return dir_ + "/config.yaml"; }
   std::string MetricsPath() const { return dir_ + "/metrics.jsonl"; }
+  std::string ProfilePath() const { return dir_ + "/profile.jsonl"; }
   std::string EventsPath() const { return dir_ + "/tb"; }
   std::string CheckpointsPath() const { return dir_ + "/checkpoints"; }
 

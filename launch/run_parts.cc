@@ -80,7 +80,8 @@ absl::Status CreateParts(const core::Config& config, int threads, RunParts& part
   const core::Model::Options options{.precision = config.ComputePrecision(),
                                      .purpose = core::ParamSet::Purpose::kTraining,
                                      .with_ema = config.optim.ema > 0,
-                                     .max_positions = config.data.sequence_length};
+                                     .max_positions = config.data.sequence_length,
+                                     .profile = parts.operations.get()};
   ASSIGN_OR_RETURN(parts.model, core::Model::Create(parts.model_config, *parts.device, options));
   ASSIGN_OR_RETURN(parts.trainer, optim::Trainer::Create(*parts.model, config));
   return absl::OkStatus();

@@ -9,6 +9,7 @@
 
 #include "core/config/config.h"
 #include "core/device/device.h"
+#include "core/device/profiling_kernels.h"
 #include "core/model/model.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
@@ -21,6 +22,7 @@ struct RunParts {  // freed from the last to the first
   core::ModelConfig model_config;  // complete, also with model.from
   std::string generation_config;   // generation_config.json of the folder of model.from; "": none
   std::unique_ptr<data::Loader> loader;
+  std::unique_ptr<core::OperationProfile> operations;  // if given: where the kernels record what they did
   std::unique_ptr<core::Device> device;
   std::unique_ptr<core::Model> model;
   std::unique_ptr<optim::Trainer> trainer;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/train.h"
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -41,6 +42,7 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
       return ExitCode::kDone;
     }
   }
+  if (options.profile) parts.operations = std::make_unique<core::OperationProfile>();
   const absl::Status created = CreateParts(config, options.threads, parts);
   if (const auto stop = StopSignals::Requested(); stop && absl::IsCancelled(created)) {
     PrintLine(absl::StrFormat("%s; the same command begins anew", std::string(created.message())));
@@ -65,6 +67,7 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
   const CheckpointWriter writer(folder, config, options.version, parts);
   TrainLoop loop(folder, config, parts, writer, state);
   RETURN_IF_ERROR(loop.Open());
+  if (options.profile) loop.Profile(options.profile_steps);
   return loop.Run();
 }
 

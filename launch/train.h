@@ -3,6 +3,7 @@
 // stopped.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@ struct TrainOptions {
   std::vector<std::string> overrides;  // "a.b=c"
   int threads = 0;
   bool dry_run = false;        // print what would be trained, and stop: nothing is written
+  bool profile = false;        // say where the time of some steps goes
+  int64_t profile_steps = 20;  // how many
   bool validate_data = false;  // ValidateData instead of Train
   std::string version;         // of the program, for manifests
 };

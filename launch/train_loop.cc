@@ -12,6 +12,7 @@
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
 #include "core/base/terminal.h"
+#include "core/checkpoint/file_io.h"
 #include "launch/banner.h"
 #include "launch/loss_curve.h"
 #include "launch/signals.h"
@@ -70,12 +71,14 @@ absl::StatusOr<ExitCode> TrainLoop::Run() {
 
 void TrainLoop::RunStep() {
   const int64_t step = state_.step + 1;
+  if (profiler_) profiler_->BeginStep();
   const auto start = std::chrono::steady_clock::now();
   const core::Batch batch = parts_.loader->TrainBatch(state_.data_position, optim::RowsOfStep(config_.batch, step));
   data_seconds_ = SecondsSince(start);
   parts_.loader->Prefetch(state_.data_position + batch.rows, optim::RowsOfStep(config_.batch, step + 1));
   const optim::StepMetrics metrics = parts_.trainer->Step(batch, step);
   const double seconds = SecondsSince(start);
+  if (profiler_) profiler_->EndStep(step, seconds, data_seconds_);
   state_.step = step;
   state_.data_position += batch.rows;
   state_.sample_chain = ExtendSampleChain(state_.sample_chain, batch.row_ids);
@@ -87,6 +90,7 @@ void TrainLoop::RunStep() {
   if (parts_.loader->num_validation_rows() > 0 && IsDue(config_.train.validate_every)) validation = Validate();
   Record(metrics, seconds, validation);
   if (IsDue(config_.train.checkpoint_every)) Save();
+  if (profiler_ && profiler_->Complete()) ReportProfile();
 }
 
 bool TrainLoop::IsDue(int64_t interval) const {
@@ -176,6 +180,20 @@ void TrainLoop::ShowProgress(const optim::StepMetrics& metrics, double seconds,
                     .seconds_left = per_step * static_cast<double>(config_.train.steps - metrics.step)});
 }
 
+void TrainLoop::ReportProfile() {
+  if (!profiler_) return;
+  if (profiler_->num_measured() == 0) {
+    Warn("--profile: the run ended in the steps to warm up, nothing was measured; raise train.steps");
+  } else {
+    const StepProfile profile = profiler_->Summarize(*parts_.device, parts_.model->dtype());
+    progress_.Clear();
+    PrintLine(ProfileTable(profile));
+    const auto written = core::WriteTextFile(folder_.ProfilePath(), ProfileLines(profile));
+    if (!written.ok()) Warn(absl::StrFormat("%s; training goes on", std::string(written.status().message())));
+  }
+  profiler_.reset();
+}
+
 void TrainLoop::Save() {
   // First the metrics: after a crash of the machine, too, no checkpoint is ahead of them.
   metrics_.Sync().IgnoreError();
@@ -196,6 +214,7 @@ void TrainLoop::Warn(const std::string& text) {
 ExitCode TrainLoop::Stop(ExitCode code) {
   progress_.Finish();
   if (saved_step_ != state_.step) Save();
+  ReportProfile();
   if (saved_step_ != state_.step) return ExitCode::kFailed;
   PrintLine(absl::StrFormat("stopped at step %d of %d%s; the same command goes on from there", state_.step,
                             config_.train.steps, saved_path_.empty() ? "" : ", saved in " + saved_path_));
@@ -204,6 +223,7 @@ ExitCode TrainLoop::Stop(ExitCode code) {
 
 absl::StatusOr<ExitCode> TrainLoop::Finish() {
   progress_.Finish();
+  ReportProfile();
   std::string summary =
       absl::StrFormat("done: %d steps, %s, loss %.4f", state_.step, DurationText(SecondsSince(start_)),
                       losses_.empty() ? std::nan("") : losses_.back());

@@ -19,6 +19,7 @@
 #include "launch/run_checkpoints.h"
 #include "launch/run_folder.h"
 #include "launch/run_parts.h"
+#include "launch/step_profiler.h"
 #include "launch/tensorboard.h"
 #include "optim/trainer.h"
 
@@ -31,6 +32,8 @@ class TrainLoop {
 
   // Opens metrics and events, cut back to the step of the state.
   absl::Status Open();
+  // Says, after the next `num_steps` steps and a few to warm up, where their time went. Needs parts.operations.
+  void Profile(int64_t num_steps) { profiler_.emplace(*parts_.operations, num_steps); }
   // Trains to the end, or until a signal asks to stop.
   absl::StatusOr<ExitCode> Run();
 
@@ -45,6 +48,7 @@ class TrainLoop {
   void Record(const optim::StepMetrics& metrics, double seconds, const std::optional<Validation>& validation);
   void RecordEvents(const optim::StepMetrics& metrics, double seconds, const std::optional<Validation>& validation);
   void ShowProgress(const optim::StepMetrics& metrics, double seconds, const std::optional<Validation>& validation);
+  void ReportProfile();  // if one was asked for: once
   void Save();
   void Warn(const std::string& text);
   ExitCode Stop(ExitCode code);
@@ -63,7 +67,8 @@ class TrainLoop {
   AppendFile metrics_;
   EventFile events_;
   Progress progress_;
-  std::vector<double> losses_;  // of all steps of the run
+  std::optional<StepProfiler> profiler_;  // until it has reported
+  std::vector<double> losses_;            // of all steps of the run
   std::optional<Validation> last_validation_;
   double data_seconds_ = 0;      // of the last step: its batch
   bool writing_failed_ = false;  // said so

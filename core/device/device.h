@@ -56,6 +56,10 @@ class Device {
 
   // What runs: "cpu avx512_bf16, 2 threads". The part before the comma decides bf16 bits and stands in manifests.
   virtual std::string Description() const = 0;
+
+  // ---- What it can do at best, measured when called: what speeds are shares of. -------------------------------------
+  virtual double MeasurePeakFlops(DType dtype) = 0;     // FLOP/s of multiply-adds in registers, f32 or bf16
+  virtual double MeasureCopySeconds(double bytes) = 0;  // to copy: bytes / 2 are read and bytes / 2 written
 };
 
 struct DeviceOptions {

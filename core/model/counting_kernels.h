@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/device/kernels.h"
+#include "core/device/operation_flops.h"
 
 namespace conclave::core {
 
@@ -13,7 +14,6 @@ class CountingKernels final : public Kernels {
  public:
   explicit CountingKernels(const Kernels& backend) : backend_(backend) {}
 
-  // Multiply-adds count 2; attention counts causal pairs once; routed rows at their bound.
   double flops() const { return flops_; }
   int64_t launches() const { return launches_; }
 
@@ -31,14 +31,12 @@ class CountingKernels final : public Kernels {
     return backend_.CrossEntropyWorkspace(tokens, rows, hidden, vocabulary, dtype);
   }
 
-  void Gemm(const GemmArgs& args) override { Count(2.0 * args.x.size(0) * args.w.out * args.w.in); }
-  void GroupedGemm(const GroupedGemmArgs& args) override { Count(2.0 * args.x.size(0) * args.w.out * args.w.in); }
-  void WeightGrad(const WeightGradArgs& args) override { Count(2.0 * args.x.size(0) * args.x.size(1) * args.dy.size(1)); }
-  void Attention(const AttentionArgs& args) override { Count(AttentionFlops(args)); }
-  void AttentionBackward(const AttentionBackwardArgs& args, Tensor) override { Count(2 * AttentionFlops(args.forward)); }
-  void LinearCrossEntropy(const CrossEntropyArgs& args) override {
-    Count((args.dx ? 6.0 : 2.0) * args.x.size(0) * args.head.out * args.head.in);
-  }
+  void Gemm(const GemmArgs& args) override { Count(OperationFlops(args)); }
+  void GroupedGemm(const GroupedGemmArgs& args) override { Count(OperationFlops(args)); }
+  void WeightGrad(const WeightGradArgs& args) override { Count(OperationFlops(args)); }
+  void Attention(const AttentionArgs& args) override { Count(OperationFlops(args)); }
+  void AttentionBackward(const AttentionBackwardArgs& args, Tensor) override { Count(OperationFlops(args)); }
+  void LinearCrossEntropy(const CrossEntropyArgs& args) override { Count(OperationFlops(args)); }
 
   void PackWeight(Tensor, const PackedWeight&, const PackedWeight&) override { Count(0); }
   void BiasGrad(Tensor, Tensor, const GradientTarget&) override { Count(0); }
@@ -69,10 +67,6 @@ class CountingKernels final : public Kernels {
   void UpdateRouterBias(Tensor, float, Tensor) override { Count(0); }
 
  private:
-  static double AttentionFlops(const AttentionArgs& args) {
-    const double pairs = 0.5 * args.q.size(1) * args.q.size(1);
-    return 2.0 * args.q.size(0) * args.q.size(2) * pairs * (args.q.size(3) + args.v.size(3));
-  }
   void Count(double flops) {
     flops_ += flops;
     ++launches_;

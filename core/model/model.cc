@@ -2,6 +2,7 @@
 #include "core/model/model.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/status_macros.h"
 
@@ -12,6 +13,9 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(const ModelConfig& config, 
   const DType dtype = ComputeDType(options.precision);
   model->stream_ = device.CreateStream();
   model->kernels_ = device.CreateKernels(*model->stream_);
+  if (options.profile) {
+    model->kernels_ = std::make_unique<ProfilingKernels>(std::move(model->kernels_), *options.profile);
+  }
   model->stage_ = std::make_unique<Stage>(config, model->params_, dtype);
   model->max_positions_ = options.max_positions > 0 ? options.max_positions : config.max_position_embeddings;
   RETURN_IF_ERROR(model->params_.Allocate(device, *model->kernels_, dtype, options.purpose, options.with_ema));

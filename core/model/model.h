@@ -9,6 +9,7 @@
 
 #include "core/config/config.h"
 #include "core/device/device.h"
+#include "core/device/profiling_kernels.h"
 #include "core/model/batch.h"
 #include "core/model/memory_plan.h"
 #include "core/model/param.h"
@@ -25,6 +26,7 @@ class Model {
     ParamSet::Purpose purpose = ParamSet::Purpose::kInference;
     bool with_ema = false;
     int64_t max_positions = 0;  // 0: config.max_position_embeddings
+    OperationProfile* profile = nullptr;  // if given, every operation is recorded there; it outlives the model
   };
   // Weights are zero until they are initialized or loaded; call Refresh after either.
   static absl::StatusOr<std::unique_ptr<Model>> Create(const ModelConfig& config, Device& device, const Options& options);

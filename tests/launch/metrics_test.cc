@@ -34,7 +34,8 @@ TEST(Metrics, LineIsOneObject) {
   JsonLine line;
   line.Add("step", int64_t{3});
   line.Add("loss", 2.5);
-  EXPECT_EQ(line.Take(), "{\"step\": 3, \"loss\": 2.5}\n");
+  line.Add("name", "a \"b\"");
+  EXPECT_EQ(line.Take(), "{\"step\": 3, \"loss\": 2.5, \"name\": \"a \\\"b\\\"\"}\n");
 }
 
 TEST(Metrics, HistoryEndsWithTheCheckpointsStep) {

@@ -21,12 +21,12 @@ void* operator new(size_t bytes) {
 namespace conclave {
 namespace {
 
-TEST(Trainer, ASteadyStepAllocatesNothing) {
+void ExpectNoAllocations(core::OperationProfile* profile) {
   core::Config config = testing::TinyConfig();
   config.batch.micro_sequences = 3;  // the last micro-batch is smaller
   config.optim.ema = 0.99;
   auto device = testing::MakeDevice("", 2);
-  auto model = testing::MakeTrainingModel(config, *device);
+  auto model = testing::MakeTrainingModel(config, *device, profile);
   auto trainer = optim::Trainer::Create(*model, config);
   ASSERT_TRUE(trainer.ok()) << trainer.status();
   (*trainer)->StartEma();
@@ -39,6 +39,14 @@ TEST(Trainer, ASteadyStepAllocatesNothing) {
   const int64_t evaluated = allocations.load();
   (*trainer)->Evaluate(batch);
   EXPECT_EQ(allocations.load() - evaluated, 0);
+}
+
+TEST(Trainer, ASteadyStepAllocatesNothing) { ExpectNoAllocations(nullptr); }
+
+TEST(Trainer, AProfiledStepAllocatesNothing) {
+  core::OperationProfile profile{};
+  ExpectNoAllocations(&profile);
+  EXPECT_GT(profile[static_cast<size_t>(core::Operation::kAdamW)].calls, 0);
 }
 
 }  // namespace

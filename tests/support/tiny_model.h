@@ -95,6 +95,7 @@ struct TrainingSetup {
   std::string target;
   int threads = 2;
   int64_t steps = 3;
+  core::OperationProfile* profile = nullptr;  // records all operations
 };
 
 inline std::string HashState(const core::Model& model) {
@@ -106,12 +107,15 @@ inline std::string HashState(const core::Model& model) {
   return hasher.HexDigest();
 }
 
-inline std::unique_ptr<core::Model> MakeTrainingModel(const core::Config& config, core::Device& device) {
+// With `profile`, the model's operations are recorded there.
+inline std::unique_ptr<core::Model> MakeTrainingModel(const core::Config& config, core::Device& device,
+                                                      core::OperationProfile* profile = nullptr) {
   auto model = core::Model::Create(config.model, device,
                                    {.precision = config.ComputePrecision(),
                                     .purpose = core::ParamSet::Purpose::kTraining,
                                     .with_ema = config.optim.ema > 0,
-                                    .max_positions = config.data.sequence_length});
+                                    .max_positions = config.data.sequence_length,
+                                    .profile = profile});
   EXPECT_TRUE(model.ok()) << model.status();
   (*model)->params().Initialize(static_cast<uint64_t>(config.train.seed), config.train.init_std);
   (*model)->Refresh();
@@ -121,7 +125,7 @@ inline std::unique_ptr<core::Model> MakeTrainingModel(const core::Config& config
 inline TrainedState Train(const TrainingSetup& setup) {
   auto device = MakeDevice(setup.target, setup.threads);
   if (!device) return {};
-  auto model = MakeTrainingModel(setup.config, *device);
+  auto model = MakeTrainingModel(setup.config, *device, setup.profile);
   auto trainer = optim::Trainer::Create(*model, setup.config);
   EXPECT_TRUE(trainer.ok()) << trainer.status();
   (*trainer)->StartEma();

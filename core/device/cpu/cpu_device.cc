@@ -17,6 +17,7 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/check.h"
+#include "core/device/cpu/peak.h"
 #include "core/device/cpu/thread_pool.h"
 #include "core/device/device.h"
 
@@ -140,6 +141,9 @@ class CpuDevice final : public Device {
   std::string Description() const override {
     return absl::StrFormat("cpu %s, %d thread%s", target_.name, pool_.size(), pool_.size() == 1 ? "" : "s");
   }
+
+  double MeasurePeakFlops(DType dtype) override { return cpu::MeasurePeakFlops(dtype, pool_.size()); }
+  double MeasureCopySeconds(double bytes) override { return cpu::MeasureCopySeconds(bytes, pool_.size()); }
 
  private:
   const Target& target_;

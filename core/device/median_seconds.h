@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// How long something takes that can be done again and again.
+#pragma once
+
+#include <functional>
+
+namespace conclave::core {
+
+// Median of the seconds that 10 or more runs take, after one to warm up; short ones are repeated for 0.2 seconds.
+double MedianSeconds(const std::function<void()>& run);
+// The same of runs that time themselves, and return the seconds.
+double MedianOfRuns(const std::function<double()>& timed_run);
+
+}  // namespace conclave::core

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels that pass every operation on to a backend and record what it took: host time around the call, FLOPs and bytes
+// by its arguments. That is the time of the operation where a call returns when the work is done, as on the CPU. A
+// backend that only enqueues needs events instead (Device::Record before and after each operation, read once the step
+// is over), as waiting for each operation would take away the overlap that is to be seen.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "core/device/kernels.h"
+#include "core/device/operation.h"
+
+namespace conclave::core {
+
+// Sums over the calls of one operation.
+struct OperationRecord {
+  int64_t calls = 0;
+  double seconds = 0;
+  double flops = 0;  // 0: not what bounds it (operation_flops.h)
+  double bytes = 0;  // read and written if each tensor were touched once; 0: compute bounds it, or the data decide
+};
+
+using OperationProfile = std::array<OperationRecord, kNumOperations>;  // by Operation
+
+class ProfilingKernels final : public Kernels {
+ public:
+  // Adds to `profile`, which must outlive this object; who owns it reads and clears it between steps.
+  ProfilingKernels(std::unique_ptr<Kernels> backend, OperationProfile& profile)
+      : backend_(std::move(backend)), profile_(profile) {}
+
+  int64_t PackedBytes(DType dtype, int64_t matrices, int64_t out, int64_t in) const override {
+    return backend_->PackedBytes(dtype, matrices, out, in);
+  }
+  int64_t AttentionBackwardWorkspace(const AttentionBackwardArgs& args) const override {
+    return backend_->AttentionBackwardWorkspace(args);
+  }
+  int64_t EmbeddingGradWorkspace(int64_t tokens, int64_t hidden) const override {
+    return backend_->EmbeddingGradWorkspace(tokens, hidden);
+  }
+  int64_t CrossEntropyWorkspace(int64_t tokens, int64_t rows, int64_t hidden, int64_t vocabulary,
+                                DType dtype) const override {
+    return backend_->CrossEntropyWorkspace(tokens, rows, hidden, vocabulary, dtype);
+  }
+
+  void PackWeight(Tensor weights, const PackedWeight& forward, const PackedWeight& backward) override;
+  void Gemm(const GemmArgs& args) override;
+  void GroupedGemm(const GroupedGemmArgs& args) override;
+  void WeightGrad(const WeightGradArgs& args) override;
+  void BiasGrad(Tensor dy, Tensor row_offsets, const GradientTarget& target) override;
+  void RmsNorm(Tensor x, Tensor gain, float eps, Tensor y, Tensor rstd) override;
+  void RmsNormBackward(Tensor x, Tensor gain, Tensor rstd, Tensor dy, Tensor d_residual, Tensor row_offsets, Tensor dx,
+                       const GradientTarget& target) override;
+  void SwiGlu(Tensor gate_up, Tensor row_weight, Tensor num_rows, Tensor h) override;
+  void SwiGluBackward(Tensor gate_up, Tensor row_weight, Tensor num_rows, Tensor dh, Tensor d_gate_up,
+                      Tensor d_row_weight) override;
+  void Rope(Tensor x, Tensor positions, Tensor table, RopeLayout layout, RopeDirection direction) override;
+  void Attention(const AttentionArgs& args) override;
+  void AttentionBackward(const AttentionBackwardArgs& args, Tensor workspace) override;
+  void StoreInCache(Tensor x, Tensor key_index, Tensor cache) override;
+  void Router(const RouterArgs& args) override;
+  void BalanceLoss(const BalanceLossArgs& args) override;
+  void RouterBackward(const RouterBackwardArgs& args) override;
+  void CountExperts(Tensor experts, Tensor load) override;
+  void BuildPermutation(Tensor experts, int64_t num_experts, int64_t rows, const Permutation& out) override;
+  void GatherRows(Tensor x, const Permutation& permutation, Tensor y) override;
+  void ScatterChoices(Tensor per_choice, const Permutation& permutation, Tensor routed) override;
+  void GatherChoices(Tensor routed, const Permutation& permutation, Tensor per_choice) override;
+  void Combine(const CombineArgs& args) override;
+  void Embedding(Tensor table, Tensor ids, Tensor y) override;
+  void EmbeddingGrad(Tensor ids, Tensor dy, Tensor row_offsets, const GradientTarget& target,
+                     Tensor workspace) override;
+  void LinearCrossEntropy(const CrossEntropyArgs& args) override;
+  void Sample(const SampleArgs& args) override;
+  void Zero(Tensor x) override;
+  void Cast(Tensor x, Tensor y) override;
+  void Add(Tensor a, Tensor b, Tensor y) override;
+  void SumSquares(Tensor gradient, Tensor limbs) override;
+  void AdamW(const AdamWArgs& args) override;
+  void Ema(Tensor master, float decay, Tensor ema) override;
+  void UpdateRouterBias(Tensor load, float speed, Tensor bias) override;
+
+ private:
+  std::unique_ptr<Kernels> backend_;
+  OperationProfile& profile_;
+};
+
+}  // namespace conclave::core
