@@ -39,6 +39,12 @@ class BpeEncoder final : public Encoder {
  public:
   explicit BpeEncoder(const BpeTokenizer& tokenizer) : tokenizer_(tokenizer), splitter_(tokenizer.rules_) {}
 
+  void EncodeRest(std::string_view text, Parse parse, std::vector<int32_t>& ids) override {
+    continues_ = true;
+    Encode(text, parse, ids);
+    continues_ = false;
+  }
+
   void Encode(std::string_view text, Parse parse, std::vector<int32_t>& ids) override {
     while (!text.empty()) {
       const size_t valid = ValidUtf8Length(text);
@@ -85,7 +91,8 @@ class BpeEncoder final : public Encoder {
   }
 
   void EncodeWords(std::string_view text, std::vector<int32_t>& ids) {
-    if (tokenizer_.description_.add_prefix_space && !text.empty() && text[0] != ' ') {
+    const bool continues = std::exchange(continues_, false);
+    if (tokenizer_.description_.add_prefix_space && !continues && !text.empty() && text[0] != ' ') {
       prefixed_.assign(1, ' ').append(text);
       text = prefixed_;
     }
@@ -104,6 +111,7 @@ class BpeEncoder final : public Encoder {
   WordCache cache_;
   std::vector<AddedTokenMatcher::Piece> pieces_, normalized_pieces_;
   std::string normalized_, prefixed_;
+  bool continues_ = false;  // the words that come next go on with a text
   std::vector<std::string_view> words_;
 };
 

@@ -103,10 +103,14 @@ void DocumentEncoder::EncodePiece(const TextChunk& chunk, EncodedChunk& out) {
 void DocumentEncoder::EncodeText(std::string_view text, EncodedChunk& out) {
   out.text_bytes += static_cast<int64_t>(text.size());
   out.hashes.back() = std::hash<std::string_view>()(text);
-  while (!text.empty()) {
-    const size_t size = FirstPiece(text, Rest::kNone);
-    encoder_->Encode(text.substr(0, size), Parse::kText, ids_);
-    text.remove_prefix(size);
+  for (bool begins = !out.continues_document; !text.empty(); begins = false) {
+    const std::string_view piece = text.substr(0, FirstPiece(text, Rest::kNone));
+    if (begins) {
+      encoder_->Encode(piece, Parse::kText, ids_);
+    } else {
+      encoder_->EncodeRest(piece, Parse::kText, ids_);
+    }
+    text.remove_prefix(piece.size());
     Append(out);
   }
 }

@@ -24,6 +24,8 @@ class Encoder {
  public:
   virtual ~Encoder() = default;
   virtual void Encode(std::string_view text, Parse parse, std::vector<int32_t>& ids) = 0;  // appends
+  // The same for what follows where a long text was cut (text_cut.h): no blank is put before it.
+  virtual void EncodeRest(std::string_view text, Parse parse, std::vector<int32_t>& ids) { Encode(text, parse, ids); }
 };
 
 class Tokenizer {

@@ -11,6 +11,7 @@
 
 #include "gtest/gtest.h"
 
+#include "data/text_cut.h"
 #include "tests/data/tokenizer_cases.h"
 
 namespace conclave::data {
@@ -117,6 +118,23 @@ TEST(BpeTokenizer, TakesLinearTimeForOneLongWord) {
   }
   // Quadratic time would be minutes; sanitizers take ten times what we do.
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
+TEST(BpeTokenizer, EncodesALongTextInPiecesAsInOne) {
+  std::string text;
+  for (int line = 0; text.size() < (size_t{5} << 19); ++line) {
+    text += "Line " + std::to_string(line) + " of many, don't count\n";
+  }
+  const size_t cut = FirstPiece(text, Rest::kNone);
+  ASSERT_LT(cut, text.size());
+  for (const char* kind : {"gpt2_prefix", "llama3", "nfc_strip"}) {
+    const auto tokenizer = Load(kGolden + kind);
+    const auto encoder = tokenizer->NewEncoder();
+    std::vector<int32_t> pieces;
+    encoder->Encode(text.substr(0, cut), Parse::kText, pieces);
+    encoder->EncodeRest(text.substr(cut), Parse::kText, pieces);
+    EXPECT_TRUE(pieces == EncodeAll(*tokenizer, text, Parse::kText)) << kind;
+  }
 }
 
 TEST(BpeTokenizer, FingerprintsTellTokenizersApart) {
