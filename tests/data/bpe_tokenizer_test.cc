@@ -5,7 +5,10 @@
 
 #include <chrono>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -80,6 +83,28 @@ INSTANTIATE_TEST_SUITE_P(
                       SharedCases{"tokenizer_deepseek_v3/deepseek_v3.tiktoken",
                                   "tokenizer_deepseek_v3/awkward_cases.jsonl", 400}),
     [](const auto& info) { return "Case" + std::to_string(info.index); });
+
+// Inputs with a line of their own between them, and a line of ids for each.
+TEST(SharedGpt2Tokenizer, GiveTheIdsOfAnotherProgramForGpt2) {
+  std::ifstream inputs(kShared + "tokenizer_gpt2/cases.inp", std::ios::binary),
+      outputs(kShared + "tokenizer_gpt2/cases.out");
+  if (!inputs) GTEST_SKIP() << "no shared data";
+  constexpr std::string_view kBorder = "\n__ggml_vocab_test__\n";
+  const std::string all{std::istreambuf_iterator<char>(inputs), std::istreambuf_iterator<char>()};
+  const auto tokenizer = Load(kShared + "tokenizer_gpt2");
+  int num_cases = 0;
+  for (size_t begin = 0, end = 0; end != std::string::npos; begin = end + kBorder.size(), ++num_cases) {
+    end = all.find(kBorder, begin);
+    const std::string input = all.substr(begin, end - begin);
+    std::string line;
+    std::getline(outputs, line);
+    std::istringstream numbers(line);
+    const std::vector<int32_t> expected{std::istream_iterator<int32_t>(numbers), std::istream_iterator<int32_t>()};
+    EXPECT_EQ(EncodeAll(*tokenizer, input, Parse::kSpecial), expected) << input;
+    EXPECT_EQ(DecodeAll(*tokenizer, expected), input);
+  }
+  EXPECT_GE(num_cases, 46);
+}
 
 TEST(BpeTokenizer, GivesBackEveryTextByteForByte) {
   const auto tokenizer = Load(kGolden + "llama3");
