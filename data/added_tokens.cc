@@ -2,16 +2,16 @@
 #include "data/added_tokens.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "data/unicode.h"
 
 namespace conclave::data {
 
-AddedTokenMatcher::AddedTokenMatcher(std::span<const AddedToken> tokens, std::span<const std::string> contents)
-    : tokens_(tokens.begin(), tokens.end()), nodes_(1) {
+AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)), nodes_(1) {
   first_nodes_.fill(-1);
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (!contents[i].empty()) Insert(contents[i], static_cast<int32_t>(i));
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    if (!tokens_[i].content.empty()) Insert(tokens_[i].content, static_cast<int32_t>(i));
   }
 }
 

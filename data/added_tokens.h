@@ -4,7 +4,6 @@
 
 #include <array>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <vector>
 
@@ -21,8 +20,8 @@ class AddedTokenMatcher {
     int32_t id = -1;
   };
 
-  // `contents` are what to look for: those of the tokens, or their normalized forms. Empty ones are never found.
-  AddedTokenMatcher(std::span<const AddedToken> tokens, std::span<const std::string> contents);
+  // Empty ones are never found.
+  explicit AddedTokenMatcher(std::vector<AddedToken> tokens);
 
   bool empty() const { return tokens_.empty(); }
 

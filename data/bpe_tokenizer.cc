@@ -2,7 +2,6 @@
 #include "data/bpe_tokenizer.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "core/base/hash.h"
@@ -24,13 +23,11 @@ enum class LookedForIn { kText, kNormalizedText };
 
 AddedTokenMatcher MakeMatcher(const BpeDescription& description, LookedForIn where) {
   std::vector<AddedToken> tokens;
-  std::vector<std::string> contents;
   for (const AddedToken& token : description.added_tokens) {
     if (token.normalized != (where == LookedForIn::kNormalizedText)) continue;
     tokens.push_back(token);
-    contents.push_back(token.content);
   }
-  return AddedTokenMatcher(tokens, contents);
+  return AddedTokenMatcher(std::move(tokens));
 }
 
 }  // namespace

@@ -8,9 +8,9 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
+#include "core/checkpoint/file_io.h"
 #include "data/bpe_tokenizer.h"
 #include "data/byte_tokenizer.h"
-#include "data/small_file.h"
 #include "data/tiktoken_file.h"
 #include "data/tokenizer_companions.h"
 #include "data/tokenizer_json.h"
@@ -22,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kVocabularyFile[] = "tokenizer.json";
+constexpr int64_t kMaxVocabularyBytes = int64_t{256} << 20;
 
 // The file of a folder that holds the vocabulary.
 absl::StatusOr<std::string> FindVocabulary(const std::string& folder) {
@@ -65,7 +66,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& name
   if (name == "bytes") return std::make_unique<ByteTokenizer>();
   std::error_code ignored;
   absl::StatusOr<std::string> path = fs::is_directory(name, ignored) ? FindVocabulary(name) : name;
-  absl::StatusOr<std::string> contents = path.ok() ? ReadSmallFile(*path) : path.status();
+  absl::StatusOr<std::string> contents = path.ok() ? core::ReadTextFile(*path, kMaxVocabularyBytes) : path.status();
   if (!contents.ok()) {
     return absl::Status(contents.status().code(),
                         absl::StrFormat("tokenizer: %s (expected \"bytes\", a tokenizer.json, a tiktoken file, or a "

@@ -30,8 +30,6 @@ class Encoder {
 
 class Tokenizer {
  public:
-  using Parse = data::Parse;
-
   virtual ~Tokenizer() = default;
 
   virtual int64_t vocab_size() const = 0;  // every id is below it

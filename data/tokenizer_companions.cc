@@ -11,8 +11,8 @@
 
 #include "core/base/json_tree.h"
 #include "core/base/status_macros.h"
+#include "core/checkpoint/file_io.h"
 #include "data/byte_alphabet.h"
-#include "data/small_file.h"
 #include "data/tokenizer_json_writer.h"
 
 namespace conclave::data {
@@ -22,6 +22,7 @@ using Json = nlohmann::json;
 
 constexpr char kConfigFile[] = "tokenizer_config.json", kMapFile[] = "special_tokens_map.json";
 constexpr char kTemplateFile[] = "chat_template.jinja";
+constexpr int64_t kMaxFileBytes = int64_t{256} << 20;
 constexpr const char* kFiles[] = {kConfigFile,         kMapFile,     kTemplateFile,
                                   "added_tokens.json", "vocab.json", "merges.txt"};
 
@@ -44,7 +45,7 @@ absl::StatusOr<std::map<std::string, std::string>> ReadFiles(const std::string& 
     const std::string path = (std::filesystem::path(folder) / name).string();
     std::error_code error;
     if (!std::filesystem::is_regular_file(path, error)) continue;
-    ASSIGN_OR_RETURN(files[name], ReadSmallFile(path));
+    ASSIGN_OR_RETURN(files[name], core::ReadTextFile(path, kMaxFileBytes));
   }
   return files;
 }

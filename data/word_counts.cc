@@ -215,7 +215,7 @@ AddedTokenMatcher MakeMatcher(const std::vector<std::string>& contents) {
   for (size_t i = 0; i < contents.size(); ++i) {
     tokens.push_back({.content = contents[i], .id = static_cast<int32_t>(i), .special = true});
   }
-  return AddedTokenMatcher(tokens, contents);
+  return AddedTokenMatcher(std::move(tokens));
 }
 
 }  // namespace

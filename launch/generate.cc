@@ -70,7 +70,7 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(const GenerateOptions& options, c
   }
   std::vector<int32_t> ids;
   if (const int32_t first = data::FirstToken(*tokenizer); first >= 0) ids.push_back(first);
-  tokenizer->Encode(text, data::Tokenizer::Parse::kText, ids);
+  tokenizer->Encode(text, data::Parse::kText, ids);
   return ids;
 }
 

@@ -14,8 +14,6 @@
 namespace conclave::data {
 namespace {
 
-using Parse = Tokenizer::Parse;
-
 std::vector<int32_t> Encode(std::string_view text, Parse parse) {
   std::vector<int32_t> ids;
   ByteTokenizer().Encode(text, parse, ids);
