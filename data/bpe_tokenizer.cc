@@ -39,7 +39,6 @@ class BpeEncoder final : public Encoder {
   void EncodeRest(std::string_view text, Parse parse, std::vector<int32_t>& ids) override {
     continues_ = true;
     Encode(text, parse, ids);
-    continues_ = false;
   }
 
   void Encode(std::string_view text, Parse parse, std::vector<int32_t>& ids) override {
@@ -49,9 +48,13 @@ class BpeEncoder final : public Encoder {
       text.remove_prefix(valid);
       size_t broken = 0;
       while (broken < text.size() && core::ClassifyFront(text.substr(broken)).kind != core::Utf8Front::kWhole) ++broken;
-      if (broken > 0) tokenizer_.merger_.Encode(text.substr(0, broken), ids);
+      if (broken > 0) {
+        tokenizer_.merger_.Encode(text.substr(0, broken), ids);
+        continues_ = true;
+      }
       text.remove_prefix(broken);
     }
+    continues_ = false;
   }
 
  private:
@@ -62,6 +65,7 @@ class BpeEncoder final : public Encoder {
     for (const AddedTokenMatcher::Piece& piece : pieces_) {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
+        continues_ = false;
       } else {
         EncodePlain(piece.text, parse, ids);
       }
@@ -81,6 +85,7 @@ class BpeEncoder final : public Encoder {
     for (const AddedTokenMatcher::Piece& piece : normalized_pieces_) {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
+        continues_ = false;
       } else {
         EncodeWords(piece.text, ids);
       }
@@ -108,7 +113,7 @@ class BpeEncoder final : public Encoder {
   WordCache cache_;
   std::vector<AddedTokenMatcher::Piece> pieces_, normalized_pieces_;
   std::string normalized_, prefixed_;
-  bool continues_ = false;  // the words that come next go on with a text
+  bool continues_ = false;  // the words that come next go on with a text: no blank is put before them
   std::vector<std::string_view> words_;
 };
 

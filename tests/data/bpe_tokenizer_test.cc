@@ -162,6 +162,26 @@ TEST(BpeTokenizer, EncodesALongTextInPiecesAsInOne) {
   }
 }
 
+TEST(BpeTokenizer, PutsABlankBeforeATextAndBehindAddedTokensOnly) {
+  const auto tokenizer = Load(kGolden + "gpt2_prefix");
+  const auto encoder = tokenizer->NewEncoder();
+  EXPECT_EQ(Decode(*tokenizer, EncodeAll(*tokenizer,
+                                         "a\xFF"
+                                         "b",
+                                         Parse::kText)),
+            " a\xFF"
+            "b");
+  for (const std::string rest : {"b", "<think>b",
+                                 "\xFF"
+                                 "b",
+                                 "b<think>c"}) {
+    std::vector<int32_t> pieces;
+    encoder->Encode("a", Parse::kText, pieces);
+    encoder->EncodeRest(rest, Parse::kText, pieces);
+    EXPECT_EQ(Decode(*tokenizer, pieces), Decode(*tokenizer, EncodeAll(*tokenizer, "a" + rest, Parse::kText))) << rest;
+  }
+}
+
 TEST(BpeTokenizer, FingerprintsTellTokenizersApart) {
   std::vector<std::string> fingerprints;
   for (const char* kind : kKinds) fingerprints.push_back(Load(kGolden + kind)->Fingerprint());
