@@ -171,6 +171,43 @@ TEST(WeightGrad, IsTheRoundedChainOfEachSegment) {
   });
 }
 
+// One token with dy = 1: its x are the contributions themselves.
+TEST(WeightGrad, RoundsEveryMagnitudeToTheNearestEvenUnit) {
+  std::vector<float> values = {
+      0.0f,     -0.0f,     2.0f,     -2.0f,    std::nextafter(2.0f, 0.0f), std::nextafter(-2.0f, 0.0f), 4095.f, -4095.f,
+      0x1p-51f, -0x1p-51f, 0x3p-51f, -0x3p-51f};
+  for (uint64_t i = 0; i < 4000; ++i) {
+    const auto odd = static_cast<float>(2 * (i * 2654435761u % (1 << 22)) + 1);  // in units of 2^-51: a tie
+    values.push_back((i % 2 == 0 ? 0x1p-51f : -0x1p-51f) * odd);
+    values.push_back(std::ldexp(StandardNormal(1, i), static_cast<int>(i % 70) - 60));
+  }
+  Matrix<float> one(DType::kF32, 1, 1);
+  one.row(0)[0] = 1;
+  for (float largest : {1.9f, 3000.0f}) {  // tiles with and without large magnitudes
+    std::vector<float> kept;
+    for (float v : values) {
+      if (std::abs(v) <= largest) kept.push_back(v);
+    }
+    const auto k = static_cast<int64_t>(kept.size());
+    Matrix<float> x(DType::kF32, 1, k);
+    x.values = kept;
+    x.view.data = x.values.data();
+    std::vector<int32_t> offsets = {0, 1};
+    OnEachTarget([&](Kernels& kernels) {
+      Gradient got(1, 1, k);
+      kernels.WeightGrad({.dy = one.view,
+                          .x = x.view,
+                          .segment_offsets = Offsets(offsets),
+                          .matrices = 1,
+                          .product_dtype = DType::kF32,
+                          .target = got.Target()});
+      for (int64_t i = 0; i < k; ++i)
+        ASSERT_EQ(got.sum[static_cast<size_t>(i)], Fixed(kept[static_cast<size_t>(i)])) << kept[static_cast<size_t>(i)];
+      EXPECT_EQ(got.flag, 0);
+    });
+  }
+}
+
 TEST(WeightGrad, DoesNotDependOnHowRowsAreSplitOverCallsNorOnTheirOrder) {
   std::vector<int32_t> offsets = {0, 5, 36, 36, 67, 70};
   const int64_t n = 50, k = 33, tokens = offsets.back();

@@ -23,34 +23,34 @@ struct Scratch {
       : carver(memory),
         padded_depth(PanelSteps<T>(sizes.depth) * kStepDepth<T>),
         rows(ItemQueries(sizes) * sizes.Group()),
-        q(carver.Take<T>(rows * padded_depth)),
+        q(carver.Take<Operand<T>>(rows * padded_depth)),
         keys(carver.Take<T>(kKeyBlock * sizes.depth)),
-        key_panels(carver.Take<T>(2 * PanelElements<T>(sizes.depth))),
-        value_panels(carver.Take<T>(NumPanels(sizes.width) * PanelElements<T>(kKeyBlock))),
+        key_panels(carver.Take<Operand<T>>(2 * PanelElements<T>(sizes.depth))),
+        value_panels(carver.Take<Operand<T>>(NumPanels(sizes.width) * PanelElements<T>(kKeyBlock))),
         scores(carver.Take<float>(kTileRows * kKeyBlock)),
-        weights(carver.Take<T>(kTileRows * kKeyBlock)),
+        weights(carver.Take<Operand<T>>(kTileRows * kKeyBlock)),
         sums(carver.Take<float>(rows * sizes.width)),
         largest(carver.Take<float>(rows)),
         total(carver.Take<float>(rows)) {}
 
   Carver carver;
   int64_t padded_depth, rows;
-  T* q;             // [rows][padded_depth]
-  T* keys;          // [96][depth]: where a block's keys are gathered
-  T* key_panels;    // 2 panels: B(k, key)
-  T* value_panels;  // panels of dv: B(key, n)
-  float* scores;    // [8][96]
-  T* weights;       // [8][96]
-  float* sums;      // [rows][dv]
-  float* largest;   // [rows]: m
-  float* total;     // [rows]: l
+  Operand<T>* q;             // [rows][padded_depth]
+  T* keys;                   // [96][depth]: where a block's keys are gathered
+  Operand<T>* key_panels;    // 2 panels: B(k, key)
+  Operand<T>* value_panels;  // panels of dv: B(key, n)
+  float* scores;             // [8][96]
+  Operand<T>* weights;       // [8][96]
+  float* sums;               // [rows][dv]
+  float* largest;            // [rows]: m
+  float* total;              // [rows]: l
 };
 
 // Turns one row of scores into weights and updates its m and l. `visible` (at least 1) keys of the block are the row's,
 // `computed` have scores. Returns the factor on what the row has summed so far.
 template <class T>
 float RowWeights(float* scores, int64_t visible, int64_t computed, float scale, float& largest, float& total,
-                 T* weights) {
+                 Operand<T>* weights) {
   F32x16 block_largest = Set(kMasked);
   for (int64_t i = 0; i < computed; i += kLanes) {
     const F32x16 score = KeepLanes(Load(scores + i) * Set(scale), LanesBefore(i, visible), Set(kMasked));
@@ -63,7 +63,7 @@ float RowWeights(float* scores, int64_t visible, int64_t computed, float scale, 
   for (int64_t i = 0; i < computed; i += kLanes) {
     const F32x16 weight = Exp(Load(scores + i) - Set(joined));
     lanes = lanes + weight;
-    Store(weights + i, weight);
+    StoreOperands<T>(weights + i, weight);
   }
   const float factor = joined == largest ? 1.0f : ExpScalar(largest - joined);
   largest = joined;
@@ -86,7 +86,7 @@ class RunForward {
   void Run() {
     const int64_t rows = run_.count * sizes_.Group(), keys = run_.position + run_.count;
     for (int64_t row = 0; row < rows; ++row) {
-      CopyPadded(At<T>(args_.q, row), sizes_.depth, scratch_.padded_depth, scratch_.q + row * scratch_.padded_depth);
+      PackRow<T>(At<T>(args_.q, row), sizes_.depth, scratch_.q + row * scratch_.padded_depth);
       scratch_.largest[row] = kMasked;
       scratch_.total[row] = 0;
     }
@@ -114,9 +114,9 @@ class RunForward {
 
   void PackBlock(int64_t first, int64_t count) {
     const int64_t key = run_.first_key + first;
-    PackRowPanels(sizes_.depth, count, KeyRows(args_, b_, g_, key, count, scratch_.keys), scratch_.key_panels);
-    PackColumnPanels(count, sizes_.width, ValueRows<T>(args_, b_, g_, key), scratch_.value_panels,
-                     PanelElements<T>(kKeyBlock));
+    PackRowPanels<T>(sizes_.depth, count, KeyRows(args_, b_, g_, key, count, scratch_.keys), scratch_.key_panels);
+    PackColumnPanels<T>(count, sizes_.width, ValueRows<T>(args_, b_, g_, key), scratch_.value_panels,
+                        PanelElements<T>(kKeyBlock));
   }
 
   void Tile(int64_t first, int64_t row, int64_t rows) {
@@ -132,8 +132,8 @@ class RunForward {
                 scratch_.scores, kKeyBlock, false);
     for (int64_t i = 0; i < rows; ++i) {
       const float factor =
-          RowWeights(scratch_.scores + i * kKeyBlock, Visible(first, row + i), computed, args_.scale,
-                     scratch_.largest[row + i], scratch_.total[row + i], scratch_.weights + i * kKeyBlock);
+          RowWeights<T>(scratch_.scores + i * kKeyBlock, Visible(first, row + i), computed, args_.scale,
+                        scratch_.largest[row + i], scratch_.total[row + i], scratch_.weights + i * kKeyBlock);
       if (first > 0 && factor != 1) Scale(scratch_.sums + (row + i) * sizes_.width, sizes_.width, factor);
     }
     Multiply<T>({.rows = rows,

@@ -30,21 +30,21 @@ template <class T>
 struct Tile {
   explicit Tile(Carver& carver)
       : scores(carver.Take<float>(kQueryBlock * kKeyBlock)), d_weights(carver.Take<float>(kQueryBlock * kKeyBlock)) {
-    if constexpr (std::is_same_v<T, float>) {
+    if constexpr (std::is_same_v<Operand<T>, float>) {
       by_query = scores;
       weights_by_key = d_weights;
       d_scores_by_key = scores;
     } else {
-      by_query = carver.Take<T>(kQueryBlock * kKeyBlock);
-      weights_by_key = carver.Take<T>(kQueryBlock * kKeyBlock);
-      d_scores_by_key = carver.Take<T>(kQueryBlock * kKeyBlock);
+      by_query = carver.Take<Operand<T>>(kQueryBlock * kKeyBlock);
+      weights_by_key = carver.Take<Operand<T>>(kQueryBlock * kKeyBlock);
+      d_scores_by_key = carver.Take<Operand<T>>(kQueryBlock * kKeyBlock);
     }
   }
-  float* scores;       // [64][96]: q k; f32: later dS
-  float* d_weights;    // [64][96]: dP; f32: later P
-  T* by_query;         // [64][96]: dS, steps along keys
-  T* weights_by_key;   // P, steps along queries: f32 [64][96]; bf16 [32][96][2]
-  T* d_scores_by_key;  // dS likewise
+  float* scores;                // [64][96]: q k; later dS, where operands are floats
+  float* d_weights;             // [64][96]: dP; later P likewise
+  Operand<T>* by_query;         // [64][96]: dS, steps along keys
+  Operand<T>* weights_by_key;   // P, steps along queries: float [64][96]; Bf16 [32][96][2]
+  Operand<T>* d_scores_by_key;  // dS likewise
 };
 
 template <class T>
@@ -53,39 +53,39 @@ struct Scratch {
       : carver(memory),
         padded_depth(PanelSteps<T>(sizes.depth) * kStepDepth<T>),
         padded_width(PanelSteps<T>(sizes.width) * kStepDepth<T>),
-        q(carver.Take<T>(sizes.queries * padded_depth)),
-        d_out(carver.Take<T>(sizes.queries * padded_width)),
-        q_panels(carver.Take<T>(NumPanels(sizes.depth) * PanelElements<T>(sizes.queries))),
-        d_out_panels(carver.Take<T>(NumPanels(sizes.width) * PanelElements<T>(sizes.queries))),
+        q(carver.Take<Operand<T>>(sizes.queries * padded_depth)),
+        d_out(carver.Take<Operand<T>>(sizes.queries * padded_width)),
+        q_panels(carver.Take<Operand<T>>(NumPanels(sizes.depth) * PanelElements<T>(sizes.queries))),
+        d_out_panels(carver.Take<Operand<T>>(NumPanels(sizes.width) * PanelElements<T>(sizes.queries))),
         lse(carver.Take<float>(sizes.queries)),
         output_dot(carver.Take<float>(sizes.queries)),
         dq(carver.Take<float>(sizes.queries * sizes.depth)),
         dk(carver.Take<float>(sizes.queries * sizes.depth)),
         dv(carver.Take<float>(sizes.queries * sizes.width)),
         keys(carver.Take<T>(kKeyBlock * sizes.depth)),
-        key_row_panels(carver.Take<T>(2 * PanelElements<T>(sizes.depth))),
-        key_column_panels(carver.Take<T>(NumPanels(sizes.depth) * PanelElements<T>(kKeyBlock))),
-        value_row_panels(carver.Take<T>(2 * PanelElements<T>(sizes.width))),
+        key_row_panels(carver.Take<Operand<T>>(2 * PanelElements<T>(sizes.depth))),
+        key_column_panels(carver.Take<Operand<T>>(NumPanels(sizes.depth) * PanelElements<T>(kKeyBlock))),
+        value_row_panels(carver.Take<Operand<T>>(2 * PanelElements<T>(sizes.width))),
         tile(carver) {}
 
   Carver carver;
   int64_t padded_depth, padded_width;
   // Of one head and one document, from its first token.
-  T* q;               // [tokens][padded_depth]
-  T* d_out;           // [tokens][padded_width]
-  T* q_panels;        // B(query, k)
-  T* d_out_panels;    // B(query, n)
-  float* lse;         // [tokens]
-  float* output_dot;  // [tokens]: D
-  float* dq;          // [tokens][n + r]
+  Operand<T>* q;             // [tokens][padded_depth]
+  Operand<T>* d_out;         // [tokens][padded_width]
+  Operand<T>* q_panels;      // B(query, k)
+  Operand<T>* d_out_panels;  // B(query, n)
+  float* lse;                // [tokens]
+  float* output_dot;         // [tokens]: D
+  float* dq;                 // [tokens][n + r]
   // Of the key head, summed over the group.
   float* dk;  // [tokens][n + r]
   float* dv;  // [tokens][dv]
   // Of one block of keys.
-  T* keys;               // [96][n + r]: where they are gathered
-  T* key_row_panels;     // B(k, key)
-  T* key_column_panels;  // B(key, k)
-  T* value_row_panels;   // B(n, key)
+  T* keys;                        // [96][n + r]: where they are gathered
+  Operand<T>* key_row_panels;     // B(k, key)
+  Operand<T>* key_column_panels;  // B(key, k)
+  Operand<T>* value_row_panels;   // B(n, key)
   Tile<T> tile;
 };
 
@@ -140,18 +140,17 @@ class DocumentBackward {
 
   void LoadHead(int64_t h) {
     for (int64_t s = 0; s < run_.count; ++s) {
-      CopyPadded(At<T>(args_.forward.q, s, h), sizes_.depth, scratch_.padded_depth,
-                 scratch_.q + s * scratch_.padded_depth);
-      CopyPadded(At<T>(args_.d_out, s, h), sizes_.width, scratch_.padded_width,
-                 scratch_.d_out + s * scratch_.padded_width);
+      PackRow<T>(At<T>(args_.forward.q, s, h), sizes_.depth, scratch_.q + s * scratch_.padded_depth);
+      PackRow<T>(At<T>(args_.d_out, s, h), sizes_.width, scratch_.d_out + s * scratch_.padded_width);
       scratch_.lse[s] = *At<float>(args_.forward.lse, s, h);
       scratch_.output_dot[s] = Dot(At<T>(args_.d_out, s, h), At<T>(args_.forward.out, s, h));
     }
     std::memset(scratch_.dq, 0, run_.count * sizes_.depth * sizeof(float));
-    PackColumnPanels(run_.count, sizes_.depth, RowsView<T>{scratch_.q, scratch_.padded_depth}, scratch_.q_panels,
-                     PanelElements<T>(sizes_.queries));
-    PackColumnPanels(run_.count, sizes_.width, RowsView<T>{scratch_.d_out, scratch_.padded_width},
-                     scratch_.d_out_panels, PanelElements<T>(sizes_.queries));
+    using Rows = RowsView<Operand<T>>;  // rounded already
+    PackColumnPanels<Operand<T>>(run_.count, sizes_.depth, Rows{scratch_.q, scratch_.padded_depth}, scratch_.q_panels,
+                                 PanelElements<T>(sizes_.queries));
+    PackColumnPanels<Operand<T>>(run_.count, sizes_.width, Rows{scratch_.d_out, scratch_.padded_width},
+                                 scratch_.d_out_panels, PanelElements<T>(sizes_.queries));
   }
 
   float Dot(const T* a, const T* b) const {
@@ -164,10 +163,10 @@ class DocumentBackward {
   void KeyBlock(int64_t first) {
     const int64_t count = std::min(kKeyBlock, run_.count - first);
     const RowsView<T> keys = KeyRows(args_.forward, b_, g_, run_.begin + first, count, scratch_.keys);
-    PackRowPanels(sizes_.depth, count, keys, scratch_.key_row_panels);
-    PackColumnPanels(count, sizes_.depth, keys, scratch_.key_column_panels, PanelElements<T>(kKeyBlock));
-    PackRowPanels(sizes_.width, count, ValueRows<T>(args_.forward, b_, g_, run_.begin + first),
-                  scratch_.value_row_panels);
+    PackRowPanels<T>(sizes_.depth, count, keys, scratch_.key_row_panels);
+    PackColumnPanels<T>(count, sizes_.depth, keys, scratch_.key_column_panels, PanelElements<T>(kKeyBlock));
+    PackRowPanels<T>(sizes_.width, count, ValueRows<T>(args_.forward, b_, g_, run_.begin + first),
+                     scratch_.value_row_panels);
     for (int64_t query = first; query < run_.count; query += kQueryBlock) {
       const int64_t queries = std::min(kQueryBlock, run_.count - query);
       QueryBlock(first, query, queries, std::min(count, query + queries - first));
@@ -210,15 +209,15 @@ class DocumentBackward {
       for (int64_t k = 0; k < keys; k += kLanes) {
         F32x16 weight, d_score;
         row(scores, d_weights, k, weight, d_score);
-        if constexpr (std::is_same_v<T, float>) {
-          Store(d_weights + k, weight);
-          Store(scores + k, d_score);
+        if constexpr (std::is_same_v<Operand<T>, float>) {
+          StoreOperands<T>(d_weights + k, weight);
+          StoreOperands<T>(scores + k, d_score);
         } else {
           Store(weights[i % 2] + k, weight);
           Store(tile.by_query + i * kKeyBlock + k, d_score);
         }
       }
-      if constexpr (std::is_same_v<T, Bf16>) {
+      if constexpr (kStepDepth<T> == 2) {
         if (i % 2 == 1 || i + 1 == queries) PairRows(i, weights);
       }
     }

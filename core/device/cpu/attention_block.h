@@ -110,21 +110,21 @@ RowsView<T> ValueRows(const AttentionArgs& args, int64_t b, int64_t g, int64_t f
 }
 
 // Panels over the rows of a block: B(k, n) = rows[n][k], n < count. For products that sum over the width of a head.
-template <class T>
-void PackRowPanels(int64_t depth, int64_t count, RowsView<T> rows, T* panels) {
+template <class T, class Source>
+void PackRowPanels(int64_t depth, int64_t count, RowsView<Source> rows, Operand<T>* panels) {
   for (int64_t panel = 0; panel < NumPanels(count); ++panel) {
-    PackPanelFromRows(depth, ColumnsOfPanel(count, panel), rows.data + panel * kPanelColumns * rows.stride, rows.stride,
-                      panels + panel * PanelElements<T>(depth));
+    PackPanelFromRows<T>(depth, ColumnsOfPanel(count, panel), rows.data + panel * kPanelColumns * rows.stride,
+                         rows.stride, panels + panel * PanelElements<T>(depth));
   }
 }
 
 // Panels over the columns: B(k, n) = rows[k][n], k < count. For products that sum over the tokens of a block. Panels
 // stand `pitch` elements apart.
-template <class T>
-void PackColumnPanels(int64_t count, int64_t width, RowsView<T> rows, T* panels, int64_t pitch) {
+template <class T, class Source>
+void PackColumnPanels(int64_t count, int64_t width, RowsView<Source> rows, Operand<T>* panels, int64_t pitch) {
   for (int64_t panel = 0; panel < NumPanels(width); ++panel) {
-    PackPanelFromColumns(count, ColumnsOfPanel(width, panel), rows.data + panel * kPanelColumns, rows.stride,
-                         panels + panel * pitch);
+    PackPanelFromColumns<T>(count, ColumnsOfPanel(width, panel), rows.data + panel * kPanelColumns, rows.stride,
+                            panels + panel * pitch);
   }
 }
 
@@ -132,9 +132,9 @@ void PackColumnPanels(int64_t count, int64_t width, RowsView<T> rows, T* panels,
 template <class T>
 struct PanelProduct {
   int64_t rows, columns, steps;
-  const T* a;
+  const Operand<T>* a;
   int64_t a_row_stride, a_step_stride;
-  const T* panels;
+  const Operand<T>* panels;
   int64_t pitch;
 };
 template <class T>
@@ -143,13 +143,6 @@ void Multiply(const PanelProduct<T>& product, float* c, int64_t ldc, bool accumu
     GemmTile(product.rows, ColumnsOfPanel(product.columns, panel), product.steps, product.a, product.a_row_stride,
              product.a_step_stride, product.panels + panel * product.pitch, c + panel * kPanelColumns, ldc, accumulate);
   }
-}
-
-// Copies a row and fills it with zeros up to `padded` elements: an odd width has a last pair, too.
-template <class T>
-void CopyPadded(const T* row, int64_t width, int64_t padded, T* out) {
-  std::memcpy(out, row, width * sizeof(T));
-  std::memset(out + width, 0, (padded - width) * sizeof(T));
 }
 
 // Rounds n sums to T.

@@ -20,8 +20,8 @@ namespace {
 
 constexpr int64_t kTrainingLogits = int64_t{64} << 20;  // bytes of logits held at once
 constexpr int64_t kForwardLogits = int64_t{4} << 20;    // the same where nothing reads them a second time
+constexpr int64_t kItemsPerThread = 8;                  // of the logits
 constexpr int64_t kTokenBlock = 64;                     // tokens that pass over a panel while it is in cache
-constexpr int64_t kStepChunk = 1024;                    // steps of a panel that fit there with the tokens
 
 enum class Purpose { kForward, kTraining };
 
@@ -46,13 +46,13 @@ struct RowMemory {
         depth(PanelSteps<T>(sizes.hidden) * kStepDepth<T>),
         token(carver.Take<int32_t>(sizes.tokens)),
         slot(carver.Take<int32_t>(sizes.tokens)),
-        x(carver.Take<T>(sizes.tokens * depth)),
+        x(carver.Take<Operand<T>>(sizes.tokens * depth)),
         sums(carver.Take<LogSumExp>(sizes.tokens)),
         lse(carver.Take<float>(sizes.tokens)),
         label_logit(carver.Take<float>(sizes.tokens)),
         logits(carver.Take<float>(sizes.tokens * pitch)) {
     if (purpose == Purpose::kForward) return;
-    x_panels = carver.Take<T>(MatrixPanelElements<T>(sizes.hidden, sizes.tokens));
+    x_panels = carver.Take<Operand<T>>(MatrixPanelElements<T>(sizes.hidden, sizes.tokens));
     dx = carver.Take<float>(sizes.tokens * sizes.hidden);
   }
 
@@ -61,13 +61,13 @@ struct RowMemory {
   int32_t* token;  // [labels]: position in the row of the i-th token with a label
   int32_t* slot;   // [S]: which of them a token is, or -1
   // Below, entries [labels, ...]:
-  T* x;                   // [S][depth], padded to whole steps
-  LogSumExp* sums;        // [S]
-  float* lse;             // [S]
-  float* label_logit;     // [S]
-  float* logits;          // [S][pitch] of one chunk; later d_logits
-  T* x_panels = nullptr;  // B(token, d)
-  float* dx = nullptr;    // [S][D]
+  Operand<T>* x;                   // [S][depth], padded to whole steps
+  LogSumExp* sums;                 // [S]
+  float* lse;                      // [S]
+  float* label_logit;              // [S]
+  float* logits;                   // [S][pitch] of one chunk; later d_logits
+  float* dx = nullptr;             // [S][D]
+  Operand<T>* x_panels = nullptr;  // B(token, d)
 };
 
 // One row of the batch.
@@ -88,7 +88,10 @@ class RowLoss {
     if (!args_.dx) return;
     PackTokens();
     ForEachChunk([&](int64_t begin, int64_t columns) {
-      if (memory_.chunk < sizes_.vocabulary) Logits(begin, columns);  // else they are still there
+      if (!OneChunk()) {
+        Logits(begin, columns);
+        LogitGradients(begin, columns);
+      }
       InputGradient(begin, columns);
       WeightGradient(begin, columns);
     });
@@ -103,8 +106,14 @@ class RowLoss {
     }
   }
 
+  // Then the gradients of the logits are computed as soon as a token's log-sum-exp is known, while its logits are
+  // close.
+  bool OneChunk() const { return memory_.chunk >= sizes_.vocabulary; }
+
   int32_t Label(int64_t i) const { return args_.labels.As<int32_t>()[first_token_ + memory_.token[i]]; }
   float* LogitsOf(int64_t i) const { return memory_.logits + i * memory_.pitch; }
+  // Where the gradients of the logits stand: in their place, as operands, kStepDepth<T> * pitch from row to row.
+  Operand<T>* GradientsOf(int64_t i) const { return reinterpret_cast<Operand<T>*>(LogitsOf(i)); }
 
   void FindLabels() {
     for (int64_t s = 0; s < sizes_.tokens; ++s) {
@@ -119,8 +128,7 @@ class RowLoss {
     pool_.ParallelFor(labels_, kTokenBlock, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
         const T* x = args_.x.As<T>() + (first_token_ + memory_.token[i]) * args_.x.stride(0);
-        std::memcpy(memory_.x + i * memory_.depth, x, sizes_.hidden * sizeof(T));
-        std::fill(memory_.x + i * memory_.depth + sizes_.hidden, memory_.x + (i + 1) * memory_.depth, T{});
+        PackRow<T>(x, sizes_.hidden, memory_.x + i * memory_.depth);
         memory_.sums[i] = LogSumExp{};
       }
     });
@@ -128,19 +136,40 @@ class RowLoss {
 
   // Logits of vocabulary entries [begin, begin + columns). Blocks of tokens run fastest: they share a panel.
   void Logits(int64_t begin, int64_t columns) {
-    const int64_t blocks = (labels_ + kTokenBlock - 1) / kTokenBlock, steps = PanelSteps<T>(sizes_.hidden);
-    pool_.ParallelFor(NumPanels(columns) * blocks, 1, [&](int64_t first, int64_t last, int) {
+    const int64_t blocks = (labels_ + kTokenBlock - 1) / kTokenBlock, items = NumPanels(columns) * blocks;
+    const int64_t grain =
+        std::clamp<int64_t>(items / (kItemsPerThread * pool_.size()), 1, std::max<int64_t>(blocks, 1));
+    const auto* head = args_.head.panels.As<Operand<T>>();
+    pool_.ParallelFor(items, grain, [&](int64_t first, int64_t last, int) {
       for (int64_t item = first; item < last; ++item) {
         const int64_t panel = item / blocks, i = item % blocks * kTokenBlock;
-        const T* w = args_.head.panels.As<T>() + (begin / kPanelColumns + panel) * PanelElements<T>(sizes_.hidden);
-        for (int64_t step = 0; step < steps; step += kStepChunk) {
-          const int64_t element = step * kStepDepth<T>;
-          GemmTile(std::min(kTokenBlock, labels_ - i), ColumnsOfPanel(columns, panel),
-                   std::min(kStepChunk, steps - step), memory_.x + i * memory_.depth + element, steps, 1,
-                   w + element * kPanelColumns, LogitsOf(i) + panel * kPanelColumns, memory_.pitch, step > 0);
-        }
+        AddProduct({.rows = std::min(kTokenBlock, labels_ - i),
+                    .columns = ColumnsOfPanel(columns, panel),
+                    .steps = PanelSteps<T>(sizes_.hidden),
+                    .a = memory_.x + i * memory_.depth,
+                    .a_row_stride = PanelSteps<T>(sizes_.hidden),
+                    .a_step_stride = 1,
+                    .panel = head + (begin / kPanelColumns + panel) * PanelElements<T>(sizes_.hidden)},
+                   LogitsOf(i) + panel * kPanelColumns, memory_.pitch, false);
       }
     });
+  }
+
+  // One panel's columns of c (+)= a b, in chunks of steps.
+  struct Product {
+    int64_t rows;
+    int columns;
+    int64_t steps;
+    const Operand<T>* a;
+    int64_t a_row_stride, a_step_stride;
+    const Operand<T>* panel;
+  };
+  static void AddProduct(const Product& p, float* c, int64_t ldc, bool accumulate) {
+    for (int64_t step = 0; step < p.steps; step += kTileSteps) {
+      GemmTile(p.rows, p.columns, std::min(kTileSteps, p.steps - step), p.a + step * p.a_step_stride * kStepDepth<T>,
+               p.a_row_stride, p.a_step_stride, p.panel + step * kPanelColumns * kStepDepth<T>, c, ldc,
+               accumulate || step > 0);
+    }
   }
 
   void ReduceLogits(int64_t begin, int64_t columns) {
@@ -151,8 +180,16 @@ class RowLoss {
         }
         const int64_t label = Label(i) - begin;
         if (label >= 0 && label < columns) memory_.label_logit[i] = LogitsOf(i)[label];
-        if (begin + columns == sizes_.vocabulary) memory_.lse[i] = memory_.sums[i].Value();
+        if (begin + columns < sizes_.vocabulary) continue;
+        memory_.lse[i] = memory_.sums[i].Value();
+        if (args_.dx && OneChunk()) LogitGradient(i, begin, columns);
       }
+    });
+  }
+
+  void LogitGradients(int64_t begin, int64_t columns) {
+    pool_.ParallelFor(labels_, std::max<int64_t>(1, 4096 / columns), [&](int64_t first, int64_t last, int) {
+      for (int64_t i = first; i < last; ++i) LogitGradient(i, begin, columns);
     });
   }
 
@@ -174,110 +211,92 @@ class RowLoss {
   void PackTokens() {
     pool_.ParallelFor(NumPanels(sizes_.hidden), 1, [&](int64_t first, int64_t last, int) {
       for (int64_t panel = first; panel < last; ++panel) {
-        PackPanelFromColumns(labels_, ColumnsOfPanel(sizes_.hidden, panel), memory_.x + panel * kPanelColumns,
-                             memory_.depth, memory_.x_panels + panel * PanelElements<T>(sizes_.tokens));
+        PackPanelFromColumns<Operand<T>>(labels_, ColumnsOfPanel(sizes_.hidden, panel),
+                                         memory_.x + panel * kPanelColumns, memory_.depth,
+                                         memory_.x_panels + panel * PanelElements<T>(sizes_.tokens));
       }
     });
   }
 
-  // Turns a token's logits of entries [begin, begin + columns), which stand from `offset` on, into their gradients.
-  void LogitGradient(int64_t i, int64_t begin, int64_t offset, int64_t columns) {
-    float* logits = LogitsOf(i) + offset;
+  // Turns a token's logits of entries [begin, begin + columns) into their gradients, rounded to T.
+  void LogitGradient(int64_t i, int64_t begin, int64_t columns) {
+    const float* logits = LogitsOf(i);
+    Operand<T>* out = GradientsOf(i);  // never beyond what has been read
     const F32x16 lse = Set(memory_.lse[i]), scale = Set(args_.scale);
     const F32x16 factor = Set(1.0f + 2.0f * args_.z_loss * memory_.lse[i]);
     const int64_t label = Label(i) - begin;
-    if (label >= 0 && label < columns) {
-      // The label's own entry comes last: (p f - 1) scale, where p f must not be rounded with the scale first.
-      const F32x16 own = (Exp(Set(logits[label]) - lse) * factor - Set(1.0f)) * scale;
-      Scale(logits, columns, lse, factor, scale);
-      StorePart(logits + label, own, 1);
-    } else {
-      Scale(logits, columns, lse, factor, scale);
+    const float of_label = label >= 0 && label < columns ? logits[label] : 0;
+    for (int64_t v = 0; v < columns; v += kLanes) {  // rows are padded
+      StoreOperands<T>(out + v, Exp(Load(logits + v) - lse) * factor * scale);
     }
-  }
-  static void Scale(float* logits, int64_t columns, F32x16 lse, F32x16 factor, F32x16 scale) {
-    ForEachVector(columns, [&](int64_t v, auto lanes) {
-      StoreLanes(logits + v, Exp(LoadLanes(logits + v, lanes) - lse) * factor * scale, lanes);
-    });
+    if (label >= 0 && label < columns) {
+      // (p f - 1) scale, where p f must not be rounded with the scale first.
+      alignas(64) Operand<T> own[kLanes];
+      StoreOperands<T>(own, (Exp(Set(of_label) - lse) * factor - Set(1.0f)) * scale);
+      out[label] = own[0];
+    }
+    std::fill(out + columns, out + PanelSteps<T>(columns) * kStepDepth<T>, Operand<T>{});
   }
 
-  // dx += d_logits W for a chunk, block by block of the vocabulary.
+  // dx += d_logits W for a chunk: its rows are a, all of it is summed.
   void InputGradient(int64_t begin, int64_t columns) {
     int64_t block = 2 * kTokenBlock;
     while (block > 2 * kTileRows && labels_ / block < 4 * pool_.size()) block /= 2;
-    const int64_t bytes = block * kVocabularyBlock * static_cast<int64_t>(sizeof(T));
-    pool_.ParallelFor((labels_ + block - 1) / block, 1, [&](int64_t first, int64_t last, int thread) {
-      T* rounded = sizeof(T) == 2 ? static_cast<T*>(pool_.Scratch(thread, bytes)) : nullptr;
+    const int64_t steps = PanelSteps<T>(columns);
+    const auto* panels = args_.head_backward.panels.As<Operand<T>>() + begin * kPanelColumns;
+    pool_.ParallelFor((labels_ + block - 1) / block, 1, [&](int64_t first, int64_t last, int) {
       for (int64_t item = first; item < last; ++item) {
         const int64_t i = item * block, count = std::min(block, labels_ - i);
-        for (int64_t v = 0; v < columns; v += kVocabularyBlock) {
-          AddInputGradient(i, count, begin + v, v, std::min(kVocabularyBlock, columns - v), rounded);
+        for (int64_t step = 0; step < steps; step += kTileSteps) {  // so many of the rows stay close for all panels
+          for (int64_t panel = 0; panel < NumPanels(sizes_.hidden); ++panel) {
+            AddProduct(
+                {.rows = count,
+                 .columns = ColumnsOfPanel(sizes_.hidden, panel),
+                 .steps = std::min(kTileSteps, steps - step),
+                 .a = GradientsOf(i) + step * kStepDepth<T>,
+                 .a_row_stride = memory_.pitch,
+                 .a_step_stride = 1,
+                 .panel = panels + panel * PanelElements<T>(sizes_.vocabulary) + step * kPanelColumns * kStepDepth<T>},
+                memory_.dx + i * sizes_.hidden + panel * kPanelColumns, sizes_.hidden, begin > 0 || step > 0);
+          }
         }
       }
     });
-  }
-
-  void AddInputGradient(int64_t i, int64_t count, int64_t begin, int64_t offset, int64_t columns, T* rounded) {
-    for (int64_t m = 0; m < count; ++m) LogitGradient(i + m, begin, offset, columns);
-    const T* a;
-    int64_t a_row_stride;
-    if constexpr (sizeof(T) == 2) {
-      for (int64_t m = 0; m < count; ++m) RoundRow(LogitsOf(i + m) + offset, columns, rounded + m * kVocabularyBlock);
-      a = rounded;
-      a_row_stride = PanelSteps<T>(kVocabularyBlock);
-    } else {
-      a = LogitsOf(i) + offset;
-      a_row_stride = memory_.pitch;
-    }
-    for (int64_t panel = 0; panel < NumPanels(sizes_.hidden); ++panel) {
-      GemmTile(count, ColumnsOfPanel(sizes_.hidden, panel), PanelSteps<T>(columns), a, a_row_stride, 1,
-               args_.head_backward.panels.As<T>() + panel * PanelElements<T>(sizes_.vocabulary) + begin * kPanelColumns,
-               memory_.dx + i * sizes_.hidden + panel * kPanelColumns, sizes_.hidden, begin > 0);
-    }
-  }
-
-  // Zeros fill the last vector: an odd vocabulary ends with half a pair.
-  static void RoundRow(const float* row, int64_t n, T* out) {
-    for (int64_t i = 0; i < n; i += kLanes) {
-      Store(out + i, LoadPart(row + i, static_cast<int>(std::min<int64_t>(n - i, kLanes))));
-    }
   }
 
   // The gradient of the head's rows of a chunk: 48 rows at a time, against all tokens.
   void WeightGradient(int64_t begin, int64_t columns) {
-    const int64_t bytes = PanelElements<T>(labels_) * static_cast<int64_t>(sizeof(T));
+    const int64_t bytes = PanelElements<T>(labels_) * static_cast<int64_t>(sizeof(Operand<T>));
     pool_.ParallelFor(labels_ > 0 ? NumPanels(columns) : 0, 1, [&](int64_t first, int64_t last, int thread) {
-      T* d_logits = static_cast<T*>(pool_.Scratch(thread, bytes));
-      alignas(64) float tile[kPanelColumns * kPanelColumns];
+      auto* d_logits = static_cast<Operand<T>*>(pool_.Scratch(thread, bytes));
       for (int64_t item = first; item < last; ++item) {
-        const int64_t v = item * kPanelColumns, rows = ColumnsOfPanel(columns, item);
-        PackPanelFromColumns(labels_, static_cast<int>(rows), memory_.logits + v, memory_.pitch, d_logits);
-        for (int64_t panel = 0; panel < NumPanels(sizes_.hidden); ++panel) {
-          const int width = ColumnsOfPanel(sizes_.hidden, panel);
-          GemmTile(rows, width, PanelSteps<T>(labels_), d_logits, 1, kPanelColumns,
-                   memory_.x_panels + panel * PanelElements<T>(sizes_.tokens), tile, kPanelColumns, false);
-          AddToTarget(begin + v, rows, panel * kPanelColumns, width, tile);
-        }
+        const int64_t v = item * kPanelColumns;
+        const int rows = ColumnsOfPanel(columns, item);
+        PackPanelFromColumns<Operand<T>>(labels_, rows, GradientsOf(0) + v, memory_.pitch * kStepDepth<T>, d_logits);
+        for (int64_t panel = 0; panel < NumPanels(sizes_.hidden); ++panel)
+          AddToTarget(begin + v, rows, panel, d_logits);
       }
     });
   }
 
-  void AddToTarget(int64_t row, int64_t rows, int64_t column, int width, const float* tile) {
-    bool beyond = false;
-    for (int64_t m = 0; m < rows; ++m) {
-      int64_t* sum = args_.target.sum.As<int64_t>() + (row + m) * args_.target.sum.stride(0) + column;
-      for (int d = 0; d < width; d += kLanes) {
-        const int lanes = std::min(width - d, kLanes);
-        const F32x16 x = LoadPart(tile + m * kPanelColumns + d, lanes);
-        beyond |= AnyBeyond(x, args_.target.limit);
-        if (lanes == kLanes) {
-          AddFixed(sum + d, x);
-        } else {
-          AddFixedPart(sum + d, x, lanes);
-        }
-      }
+  // 48 columns of `rows` rows of the head from `row` on.
+  void AddToTarget(int64_t row, int rows, int64_t panel, const Operand<T>* d_logits) {
+    alignas(64) float tile[kPanelColumns * kPanelColumns];
+    const int columns = ColumnsOfPanel(sizes_.hidden, panel);
+    const int64_t stride = args_.target.sum.stride(0);
+    int64_t* sum = args_.target.sum.As<int64_t>() + row * stride + panel * kPanelColumns;
+    FetchRows(sum, rows, columns * 8, stride * 8);
+    AddProduct({.rows = rows,
+                .columns = columns,
+                .steps = PanelSteps<T>(labels_),
+                .a = d_logits,
+                .a_row_stride = 1,
+                .a_step_stride = kPanelColumns,
+                .panel = memory_.x_panels + panel * PanelElements<T>(sizes_.tokens)},
+               tile, kPanelColumns, false);
+    if (AddFixedTile(rows, columns, tile, kPanelColumns, sum, stride, args_.target.limit)) {
+      SetFlag(args_.target.flag.As<int32_t>());
     }
-    if (beyond) SetFlag(args_.target.flag.As<int32_t>());
   }
 
   void StoreInputGradient() {

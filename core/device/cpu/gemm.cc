@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = x W^T over packed panels. x is read in place: the tile kernel broadcasts single elements of its rows.
-#include <cstring>
+#include <type_traits>
 
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/device/cpu/gemm_block.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
-
-// Steps of k per pass over a row block: a chunk of a panel is 192 KiB, and 128 rows of x another 512 KiB at most,
-// within a second-level cache of 1 MiB. The chain of an element goes on from one chunk to the next through memory, in
-// f32.
-constexpr int64_t kChunkSteps = 1024;
 
 // Any element of a row of f32 or bf16 as floats.
 F32x16 LoadAs(const Tensor& t, int64_t index, int lanes) {
@@ -42,72 +37,86 @@ void Finish(const GemmArgs& gemm, int64_t row, int64_t rows, int64_t column, int
   if (t) FetchRows(t.As<char>() + row * stride + column * size, rows, columns * size, stride);
 }
 
-// Rows of x as whole steps: element (m, s) of a row block.
+// Rows of x as the tile kernel reads them.
 template <class T>
-struct StepRows {
-  const T* data;
+struct OperandRows {
+  const Operand<T>* data;
   int64_t stride;  // in steps
 };
 
-// bf16 rows are read in pairs; an odd length or an odd stride needs a padded copy.
+// In place where they are operands already; an odd length or stride of rows that are read in pairs needs a padded copy.
 template <class T>
-StepRows<T> RowsOfSteps(const Tensor& x, int64_t begin, int64_t end, ThreadPool& pool, int thread) {
+OperandRows<T> RowsOf(const Tensor& x, int64_t begin, int64_t end, ThreadPool& pool, int thread) {
   constexpr int kDepth = kStepDepth<T>;
   const int64_t depth = x.size(1), row = x.stride(0), steps = PanelSteps<T>(depth);
   const T* data = x.As<T>() + begin * row;
-  if (depth % kDepth == 0 && row % kDepth == 0) return {data, row / kDepth};
-  const int64_t padded = steps * kDepth;
-  T* copy = static_cast<T*>(pool.Scratch(thread, (end - begin) * padded * static_cast<int64_t>(sizeof(T))));
-  for (int64_t m = 0; m < end - begin; ++m) {
-    std::memcpy(copy + m * padded, data + m * row, depth * sizeof(T));
-    if (padded > depth) copy[m * padded + depth] = T{};
+  if constexpr (std::is_same_v<T, Operand<T>>) {
+    if (depth % kDepth == 0 && row % kDepth == 0) return {data, row / kDepth};
   }
+  const int64_t padded = steps * kDepth, bytes = (end - begin) * padded * static_cast<int64_t>(sizeof(Operand<T>));
+  auto* copy = static_cast<Operand<T>*>(pool.Scratch(thread, bytes));
+  for (int64_t m = 0; m < end - begin; ++m) PackRow<T>(data + m * row, depth, copy + m * padded);
   return {copy, steps};
 }
 
-// What the tile at row m of `rows` should fetch: the first panel's tiles the next rows of x, later ones the next panel.
+// One block of rows of x times one panel.
 template <class T>
-Ahead WhatIsNext(const GemmArgs& gemm, const StepRows<T>& x, int64_t m, int64_t panel, int64_t steps, const T* b) {
-  constexpr int64_t kStepBytes = kStepDepth<T> * static_cast<int64_t>(sizeof(T)), kLine = 64;
-  if (panel == 0 && x.stride == steps) {
-    return {x.data + (m + kTileRows) * x.stride * kStepDepth<T>, kTileRows * kStepBytes};
-  }
-  const int64_t line = m / kTileRows;  // of the three of a step
-  if (panel + 1 == NumPanels(gemm.w.out) || line * kLine >= kPanelColumns * kStepBytes) return {};
-  return {reinterpret_cast<const char*>(b + PanelElements<T>(gemm.w.in)) + line * kLine, kPanelColumns * kStepBytes};
-}
+class PanelProduct {
+ public:
+  PanelProduct(const GemmArgs& gemm, const OperandRows<T>& x, int64_t begin, int64_t end, int64_t matrix, int64_t panel)
+      : gemm_(gemm),
+        x_(x),
+        begin_(begin),
+        rows_(end - begin),
+        panel_(panel),
+        steps_(PanelSteps<T>(gemm.w.in)),
+        b_(gemm.w.panels.As<Operand<T>>() + matrix * MatrixPanelElements<T>(gemm.w.out, gemm.w.in) +
+           panel * PanelElements<T>(gemm.w.in)) {}
 
-template <class T>
-void MultiplyRowsOf(const GemmArgs& gemm, int64_t matrix, int64_t begin, int64_t end, int64_t panel, ThreadPool& pool,
-                    int thread) {
-  const PackedWeight& w = gemm.w;
-  const int64_t steps = PanelSteps<T>(w.in), column = panel * kPanelColumns;
-  const int columns = ColumnsOfPanel(w.out, panel);
-  const T* b = w.panels.As<T>() + matrix * MatrixPanelElements<T>(w.out, w.in) + panel * PanelElements<T>(w.in);
-  const StepRows<T> x = RowsOfSteps<T>(gemm.x, begin, end, pool, thread);
-  alignas(64) float tiles[kRowBlock * kPanelColumns];
-  // Without an epilogue the tiles go straight to y.
-  const bool direct = gemm.y.dtype == DType::kF32 && !gemm.bias && !gemm.addend;
-  float* c = direct ? gemm.y.As<float>() + begin * gemm.y.stride(0) + column : tiles;
-  const int64_t ldc = direct ? gemm.y.stride(0) : kPanelColumns;
-  int64_t first = 0;
-  do {
-    const int64_t count = steps - first < kChunkSteps ? steps - first : kChunkSteps;
-    const bool last = first + count == steps;
-    for (int64_t m = 0; m < end - begin; m += kTileRows) {
-      const int64_t rows = end - begin - m < kTileRows ? end - begin - m : kTileRows;
-      if (last) {
-        Fetch(gemm.y, begin + m, rows, column, columns);
-        Fetch(gemm.addend, begin + m, rows, column, columns);
+  void Run() const {
+    const int64_t column = panel_ * kPanelColumns;
+    const int columns = ColumnsOfPanel(gemm_.w.out, panel_);
+    alignas(64) float tiles[kRowBlock * kPanelColumns];
+    // Without an epilogue the tiles go straight to y.
+    const bool direct = gemm_.y.dtype == DType::kF32 && !gemm_.bias && !gemm_.addend;
+    float* c = direct ? gemm_.y.As<float>() + begin_ * gemm_.y.stride(0) + column : tiles;
+    const int64_t ldc = direct ? gemm_.y.stride(0) : kPanelColumns;
+    int64_t first = 0;
+    do {  // the chain of an element goes on from one chunk of k to the next through memory, in f32
+      const int64_t count = steps_ - first < kTileSteps ? steps_ - first : kTileSteps;
+      const bool last = first + count == steps_;
+      for (int64_t m = 0; m < rows_; m += kTileRows) {
+        const int64_t rows = rows_ - m < kTileRows ? rows_ - m : kTileRows;
+        if (last) {
+          Fetch(gemm_.y, begin_ + m, rows, column, columns);
+          Fetch(gemm_.addend, begin_ + m, rows, column, columns);
+        }
+        GemmTile(rows, columns, count, x_.data + (m * x_.stride + first) * kStepDepth<T>, x_.stride, 1,
+                 b_ + first * kPanelColumns * kStepDepth<T>, c + m * ldc, ldc, first > 0, WhatIsNext(m).From(first));
+        if (last && !direct) Finish(gemm_, begin_ + m, rows, column, columns, c + m * ldc);
       }
-      GemmTile<T>(rows, columns, count, x.data + (m * x.stride + first) * kStepDepth<T>, x.stride, 1,
-                  b + first * kPanelColumns * kStepDepth<T>, c + m * ldc, ldc, first > 0,
-                  WhatIsNext(gemm, x, m, panel, steps, b));
-      if (last && !direct) Finish(gemm, begin + m, rows, column, columns, c + m * ldc);
+      first += count;
+    } while (first < steps_);
+  }
+
+ private:
+  // What the tile at row m should fetch: the first panel's tiles the next rows of x, later ones the next panel.
+  Ahead WhatIsNext(int64_t m) const {
+    constexpr int64_t kStepBytes = sizeof(float), kLine = 64;
+    if (panel_ == 0 && x_.stride == steps_) {
+      return {x_.data + (m + kTileRows) * x_.stride * kStepDepth<T>, kTileRows * kStepBytes};
     }
-    first += count;
-  } while (first < steps);
-}
+    const int64_t line = m / kTileRows;  // of the three of a step
+    if (panel_ + 1 == NumPanels(gemm_.w.out) || line * kLine >= kPanelColumns * kStepBytes) return {};
+    return {reinterpret_cast<const char*>(b_ + PanelElements<T>(gemm_.w.in)) + line * kLine,
+            kPanelColumns * kStepBytes};
+  }
+
+  const GemmArgs& gemm_;
+  const OperandRows<T> x_;
+  const int64_t begin_, rows_, panel_, steps_;
+  const Operand<T>* const b_;
+};
 
 }  // namespace
 
@@ -129,10 +138,15 @@ void CheckGemm(const GemmArgs& gemm) {
   }
 }
 
-void MultiplyRows(const GemmArgs& gemm, int64_t matrix, int64_t begin, int64_t end, int64_t panel, ThreadPool& pool,
+void MultiplyRows(const GemmArgs& gemm, int64_t begin, int64_t end, const PanelRun& panels, ThreadPool& pool,
                   int thread) {
-  DispatchFloat(gemm.w.dtype,
-                [&](auto zero) { MultiplyRowsOf<decltype(zero)>(gemm, matrix, begin, end, panel, pool, thread); });
+  DispatchFloat(gemm.w.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const OperandRows<T> x = RowsOf<T>(gemm.x, begin, end, pool, thread);
+    for (int64_t panel = panels.first; panel < panels.last; ++panel) {
+      PanelProduct<T>(gemm, x, begin, end, panels.matrix, panel).Run();
+    }
+  });
 }
 
 void CpuKernels::Gemm(const GemmArgs& args) {
@@ -142,12 +156,12 @@ void CpuKernels::Gemm(const GemmArgs& args) {
   int64_t block = kRowBlock;
   while (block > kTileRows && (rows + block - 1) / block * panels < kItemsPerThread * pool_.size()) block /= 2;
   const int64_t items = (rows + block - 1) / block * panels;
-  const int64_t grain = GemmGrain(items, rows * panels * 3 * args.w.in, pool_.size());
+  const int64_t grain = GemmGrain(items, panels, rows * panels * 3 * args.w.in, pool_.size());
   pool_.ParallelFor(items, grain, [&](int64_t first, int64_t last, int thread) {
-    for (int64_t item = first; item < last; ++item) {
-      const int64_t begin = item / panels * block, end = begin + block < rows ? begin + block : rows;
-      MultiplyRows(args, 0, begin, end, item % panels, pool_, thread);
-    }
+    ForEachPanelRun(first, last, panels, [&](int64_t index, int64_t first_panel, int64_t last_panel) {
+      const int64_t begin = index * block, end = begin + block < rows ? begin + block : rows;
+      MultiplyRows(args, begin, end, {0, first_panel, last_panel}, pool_, thread);
+    });
   });
 }
 

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// From one f32 contribution to the 64-bit sum of a gradient (core/base/fixed_sum.h): scale by 2^50, round to nearest-even,
-// add. AVX-512 has the conversion as an instruction; AVX2 splits the scaled value s into s = high 2^31 + low, both exact,
-// where high 2^31 is even, so rounding low alone rounds s. All targets give the same integers for |x| < 2^12.
+// From one f32 contribution to the 64-bit sum of a gradient (core/base/fixed_sum.h): scale by 2^50, round to
+// nearest-even, add. AVX-512 has the conversion as an instruction; AVX2 splits the scaled value s into s = high 2^31 +
+// low, both exact, where high 2^31 is even, so rounding low alone rounds s. All targets give the same integers for |x|
+// < 2^12.
 #pragma once
+
+#include <cstdint>
+#include <type_traits>
 
 #include "core/device/cpu/simd.h"
 
@@ -25,21 +29,16 @@ inline bool AnyBeyond(F32x16 x, float limit) {
 #endif
 }
 
-// Per lane the larger magnitude, as bits without the sign: NaN is above all. To look at many vectors with one AnyBeyond;
-// `a` has no signs (start from zeros).
-inline F32x16 LargerMagnitude(F32x16 a, F32x16 x) {
+// Per lane the bits of both. A float is below 2 in magnitude exactly if it lacks the highest bit of the exponent, and
+// is no NaN then: |any| < 2 for the bits of many vectors tells that of all of them.
+inline F32x16 JoinBits(F32x16 a, F32x16 b) {
 #if defined(__AVX512F__)
-  return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(_mm512_abs_ps(x.v))))};
+  return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
 #elif defined(__AVX2__)
-  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-  const __m256i lo = _mm256_and_si256(_mm256_castps_si256(x.lo), magnitude);
-  const __m256i hi = _mm256_and_si256(_mm256_castps_si256(x.hi), magnitude);
-  return {_mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a.lo), lo)),
-          _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a.hi), hi))};
+  return {_mm256_or_ps(a.lo, b.lo), _mm256_or_ps(a.hi, b.hi)};
 #else
   for (int i = 0; i < kLanes; ++i) {
-    const int32_t bits = std::bit_cast<int32_t>(x.v[i]) & 0x7fffffff;
-    if (bits > std::bit_cast<int32_t>(a.v[i])) a.v[i] = std::bit_cast<float>(bits);
+    a.v[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(a.v[i]) | std::bit_cast<uint32_t>(b.v[i]));
   }
   return a;
 #endif
@@ -75,11 +74,78 @@ inline void AddFixed(int64_t* sum, F32x16 x) {
 #endif
 }
 
+// The same for |x| < 2, where AVX2 has a shorter way: added to 6, a double's mantissa counts units of 2^-50, rounded to
+// nearest-even as the bits of 6 are even.
+inline void AddFixedSmall(int64_t* sum, const float* x) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  const __m256d six = _mm256_set1_pd(6.0);
+  for (int i = 0; i < kLanes; i += 4) {
+    const __m256i counted = _mm256_castpd_si256(_mm256_add_pd(_mm256_cvtps_pd(_mm_loadu_ps(x + i)), six));
+    const __m256i value = _mm256_sub_epi64(counted, _mm256_castpd_si256(six));
+    __m256i* out = reinterpret_cast<__m256i*>(sum + i);
+    _mm256_storeu_si256(out, _mm256_add_epi64(_mm256_loadu_si256(out), value));
+  }
+#else
+  AddFixed(sum, Load(x));
+#endif
+}
+
 // The first n lanes only.
 inline void AddFixedPart(int64_t* sum, F32x16 x, int n) {
   alignas(64) int64_t buffer[kLanes] = {};
   AddFixed(buffer, x);
-  for (int i = 0; i < n; ++i) sum[i] = static_cast<int64_t>(static_cast<uint64_t>(sum[i]) + static_cast<uint64_t>(buffer[i]));
+  for (int i = 0; i < n; ++i)
+    sum[i] = static_cast<int64_t>(static_cast<uint64_t>(sum[i]) + static_cast<uint64_t>(buffer[i]));
+}
+
+// What AddFixedTile works on. Whole: the type of the number of columns in whole vectors, a constant where it is all 48.
+template <class Whole>
+struct FixedTile {
+  int64_t rows;
+  Whole whole;
+  int rest;  // columns behind them
+  const float* c;
+  int64_t ldc;
+  int64_t* sum;
+  int64_t stride;
+
+  // body(sum, c) for each whole vector, part(sum, x) for those at the ends of rows.
+  template <class Body, class Part>
+  void ForEach(const Body& body, const Part& part) const {
+    const float* from = c;
+    int64_t* to = sum;
+    for (const float* end = c + rows * ldc; from != end; from += ldc, to += stride) {
+      for (int n = 0; n < whole; n += kLanes) body(to + n, from + n);
+      if (rest > 0) part(to + whole, LoadPart(from + whole, rest));
+    }
+  }
+
+  bool Add(float limit) const {
+    F32x16 bits = Set(0.0f);
+    ForEach([&](int64_t*, const float* x) { bits = JoinBits(bits, Load(x)); },
+            [&](int64_t*, F32x16 x) { bits = JoinBits(bits, x); });
+    const auto add_part = [&](int64_t* to, F32x16 x) { AddFixedPart(to, x, rest); };
+    const bool small = !AnyBeyond(bits, 2.0f);
+    if (small) {
+      ForEach(AddFixedSmall, add_part);
+    } else {
+      ForEach([](int64_t* to, const float* x) { AddFixed(to, Load(x)); }, add_part);
+    }
+    if (small && limit >= 2.0f) return false;
+    bool beyond = false;
+    ForEach([&](int64_t*, const float* x) { beyond |= AnyBeyond(Load(x), limit); },
+            [&](int64_t*, F32x16 x) { beyond |= AnyBeyond(x, limit); });
+    return beyond;
+  }
+};
+
+// sum[m * stride + n] += round(c[m * ldc + n] * 2^50) for m < rows, n < columns. True if any c is NaN or |c| >= limit.
+inline bool AddFixedTile(int64_t rows, int columns, const float* c, int64_t ldc, int64_t* sum, int64_t stride,
+                         float limit) {
+  constexpr std::integral_constant<int, 3 * kLanes> kAll;
+  if (columns == kAll) return FixedTile{rows, kAll, 0, c, ldc, sum, stride}.Add(limit);
+  const int rest = columns % kLanes;
+  return FixedTile{rows, columns - rest, rest, c, ldc, sum, stride}.Add(limit);
 }
 
 // Reports a void step: any thread may call it.

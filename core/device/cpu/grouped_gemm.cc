@@ -53,13 +53,13 @@ void CpuKernels::GroupedGemm(const GroupedGemmArgs& args) {
     block /= 2;
   }
   const int64_t items = RowBlocks(offsets, experts, block).Count() * panels;
-  const int64_t grain = GemmGrain(items, rows * panels * 3 * args.w.in, pool_.size());
+  const int64_t grain = GemmGrain(items, panels, rows * panels * 3 * args.w.in, pool_.size());
   pool_.ParallelFor(items, grain, [&](int64_t first, int64_t last, int thread) {
     RowBlocks blocks(offsets, experts, block);
-    for (int64_t item = first; item < last; ++item) {
-      const RowBlocks::Rows found = blocks.Find(item / panels);
-      MultiplyRows(gemm, found.expert, found.begin, found.end, item % panels, pool_, thread);
-    }
+    ForEachPanelRun(first, last, panels, [&](int64_t index, int64_t first_panel, int64_t last_panel) {
+      const RowBlocks::Rows found = blocks.Find(index);
+      MultiplyRows(gemm, found.begin, found.end, {found.expert, first_panel, last_panel}, pool_, thread);
+    });
   });
 }
 

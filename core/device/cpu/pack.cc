@@ -47,69 +47,54 @@ inline void TransposeWords(const void* rows, int64_t row_stride, int64_t steps, 
   }
 }
 
-// Sixteen columns of one step to a panel, from the rows of its k; `n` of them exist. f32 has one row.
-template <class Source>
-inline void PackStep(const Source* row, const Source*, int64_t n, float* out) {
-  Store(out, LoadUpTo(row, n));
-}
+// How values from a tensor of Source are stored: those of T need no rounding.
+template <class T, class Source>
+using Rounding = std::conditional_t<std::is_same_v<Source, T>, Operand<T>, T>;
 
+#if defined(__AVX512BF16__)
 // Sixteen bf16 values, rounded from floats or as they are.
-#if defined(__AVX512F__)
-using Halves = __m256i;
-inline Halves LoadHalves(const float* row, int64_t n) { return detail::RoundToBf16(LoadUpTo(row, n).v); }
-inline Halves LoadHalves(const Bf16* row, int64_t n) {
+inline __m256i LoadHalves(const float* row, int64_t n) { return detail::RoundToBf16(LoadUpTo(row, n).v); }
+inline __m256i LoadHalves(const Bf16* row, int64_t n) {
   return n >= kLanes ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row))
                      : _mm256_maskz_loadu_epi16(FirstLanes(n > 0 ? static_cast<int>(n) : 0), row);
 }
-inline void StorePairs(Bf16* out, Halves low, Halves high) {
-  const auto a = (__v16su)_mm512_cvtepu16_epi32(low), b = (__v16su)_mm512_cvtepu16_epi32(high);
-  _mm512_storeu_si512(out, (__m512i)(a | b << 16));
-}
-#else
-struct Halves {
-  alignas(32) Bf16 values[kLanes];
-};
-template <class Source>
-inline Halves LoadHalves(const Source* row, int64_t n) {
-  Halves halves;
-  Store(halves.values, LoadUpTo(row, n));
-  return halves;
-}
-inline void StorePairs(Bf16* out, const Halves& low, const Halves& high) {
-  for (int i = 0; i < kLanes; i += 8) {
-    const __m128i a = _mm_load_si128(reinterpret_cast<const __m128i*>(low.values + i));
-    const __m128i b = _mm_load_si128(reinterpret_cast<const __m128i*>(high.values + i));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * i), _mm_unpacklo_epi16(a, b));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * i + 8), _mm_unpackhi_epi16(a, b));
-  }
-}
 #endif
 
-// A pair of k; without a second row (an odd end) zeros take its place.
-template <class Source>
-inline void PackStep(const Source* row, const Source* second_row, int64_t n, Bf16* out) {
-  StorePairs(out, LoadHalves(row, n), LoadHalves(second_row ? second_row : row, second_row ? n : 0));
+// Sixteen columns of one step to a panel, from the rows of its k; `n` of them exist.
+template <class T, class Source>
+inline void PackStep(const Source* row, [[maybe_unused]] const Source* second_row, int64_t n, Operand<T>* out) {
+#if defined(__AVX512BF16__)
+  if constexpr (kStepDepth<T> == 2) {  // a pair; without a second row (an odd end) zeros take its place
+    const auto low = (__v16su)_mm512_cvtepu16_epi32(LoadHalves(row, n));
+    const auto high = (__v16su)_mm512_cvtepu16_epi32(LoadHalves(second_row ? second_row : row, second_row ? n : 0));
+    _mm512_storeu_si512(out, (__m512i)(low | high << 16));
+    return;
+  }
+#endif
+  StoreOperands<Rounding<T, Source>>(out, LoadUpTo(row, n));
 }
 
 }  // namespace
 
-template <class Source, class Panel>
-void PackPanelFromRows(int64_t depth, int columns, const Source* source, int64_t stride, Panel* panel) {
-  constexpr int64_t kDepth = kStepDepth<Panel>, kBlockSteps = 16, kBlockDepth = kBlockSteps * kDepth;
-  const int64_t steps = PanelSteps<Panel>(depth);
-  alignas(64) Panel rows[4][kBlockDepth];  // a piece of four rows of the source, rounded and padded
+template <class T, class Source>
+void PackPanelFromRows(int64_t depth, int columns, const Source* source, int64_t stride, Operand<T>* panel) {
+  constexpr int64_t kDepth = kStepDepth<T>, kBlockSteps = 16, kBlockDepth = kBlockSteps * kDepth;
+  const int64_t steps = PanelSteps<T>(depth);
+  alignas(64) Operand<T> rows[4][kBlockDepth];  // a piece of four rows of the source, rounded and padded
   for (int64_t s = 0; s < steps; s += kBlockSteps) {
     const int64_t k = s * kDepth, here = steps - s < kBlockSteps ? steps - s : kBlockSteps;
     for (int n = 0; n < kPanelColumns; n += 4) {
       char* out = reinterpret_cast<char*>(panel + (s * kPanelColumns + n) * kDepth);
-      if (std::is_same_v<Source, Panel> && n + 4 <= columns && k + here * kDepth <= depth) {
+      if (std::is_same_v<Source, T> && std::is_same_v<T, Operand<T>> && n + 4 <= columns &&
+          k + here * kDepth <= depth) {
         TransposeWords(source + n * stride + k, stride * static_cast<int64_t>(sizeof(Source)), here, out);
         continue;
       }
       for (int i = 0; i < 4; ++i) {
         const int64_t exist = n + i < columns ? depth - k : 0;
         for (int64_t j = 0; j < kBlockDepth; j += kLanes) {
-          Store(rows[i] + j, exist > j ? LoadUpTo(source + (n + i) * stride + k + j, exist - j) : Set(0.0f));
+          const F32x16 x = exist > j ? LoadUpTo(source + (n + i) * stride + k + j, exist - j) : Set(0.0f);
+          StoreOperands<Rounding<T, Source>>(rows[i] + j, x);
         }
       }
       TransposeWords(rows, sizeof(rows[0]), here, out);
@@ -117,13 +102,13 @@ void PackPanelFromRows(int64_t depth, int columns, const Source* source, int64_t
   }
 }
 
-template <class Source, class Panel>
-void PackPanelFromColumns(int64_t depth, int columns, const Source* source, int64_t stride, Panel* panel) {
-  constexpr int kDepth = kStepDepth<Panel>;
+template <class T, class Source>
+void PackPanelFromColumns(int64_t depth, int columns, const Source* source, int64_t stride, Operand<T>* panel) {
+  constexpr int kDepth = kStepDepth<T>;
   const auto pack = [&](const Source* row, const Source* second_row, int64_t n) {
 #pragma GCC unroll 3
     for (int v = 0; v < kPanelColumns; v += kLanes) {
-      PackStep(row + v, second_row ? second_row + v : nullptr, n - v, panel + v * kDepth);
+      PackStep<T>(row + v, second_row ? second_row + v : nullptr, n - v, panel + v * kDepth);
     }
     panel += kPanelColumns * kDepth;
   };
@@ -136,14 +121,29 @@ void PackPanelFromColumns(int64_t depth, int columns, const Source* source, int6
   }
 }
 
-template void PackPanelFromRows(int64_t, int, const float*, int64_t, float*);
-template void PackPanelFromRows(int64_t, int, const float*, int64_t, Bf16*);
-template void PackPanelFromRows(int64_t, int, const Bf16*, int64_t, float*);
-template void PackPanelFromRows(int64_t, int, const Bf16*, int64_t, Bf16*);
-template void PackPanelFromColumns(int64_t, int, const float*, int64_t, float*);
-template void PackPanelFromColumns(int64_t, int, const float*, int64_t, Bf16*);
-template void PackPanelFromColumns(int64_t, int, const Bf16*, int64_t, float*);
-template void PackPanelFromColumns(int64_t, int, const Bf16*, int64_t, Bf16*);
+template <class T, class Source>
+void PackRow(const Source* row, int64_t n, Operand<T>* out) {
+  const int64_t padded = PanelSteps<T>(n) * kStepDepth<T>;
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) StoreOperands<Rounding<T, Source>>(out + i, Load(row + i));
+  if (i == padded) return;
+  alignas(64) Operand<T> last[kLanes];
+  StoreOperands<Rounding<T, Source>>(last, LoadUpTo(row + i, n - i));
+  std::memcpy(out + i, last, static_cast<size_t>(padded - i) * sizeof(Operand<T>));
+}
+
+template void PackPanelFromRows<float>(int64_t, int, const float*, int64_t, Operand<float>*);
+template void PackPanelFromColumns<float>(int64_t, int, const float*, int64_t, Operand<float>*);
+template void PackRow<float>(const float*, int64_t, Operand<float>*);
+template void PackPanelFromRows<float>(int64_t, int, const Bf16*, int64_t, Operand<float>*);
+template void PackPanelFromColumns<float>(int64_t, int, const Bf16*, int64_t, Operand<float>*);
+template void PackRow<float>(const Bf16*, int64_t, Operand<float>*);
+template void PackPanelFromRows<Bf16>(int64_t, int, const float*, int64_t, Operand<Bf16>*);
+template void PackPanelFromColumns<Bf16>(int64_t, int, const float*, int64_t, Operand<Bf16>*);
+template void PackRow<Bf16>(const float*, int64_t, Operand<Bf16>*);
+template void PackPanelFromRows<Bf16>(int64_t, int, const Bf16*, int64_t, Operand<Bf16>*);
+template void PackPanelFromColumns<Bf16>(int64_t, int, const Bf16*, int64_t, Operand<Bf16>*);
+template void PackRow<Bf16>(const Bf16*, int64_t, Operand<Bf16>*);
 
 namespace {
 
@@ -156,19 +156,19 @@ struct PackSource {
 void PackForward(const PackSource& source, const PackedWeight& packed, int64_t matrix, int64_t panel) {
   DispatchFloat(packed.dtype, [&](auto zero) {
     using T = decltype(zero);
-    T* panels = packed.panels.As<T>() + matrix * MatrixPanelElements<T>(source.n, source.k);
-    PackPanelFromRows(source.k, ColumnsOfPanel(source.n, panel),
-                      source.weights + panel * kPanelColumns * source.row_stride, source.row_stride,
-                      panels + panel * PanelElements<T>(source.k));
+    auto* panels = packed.panels.As<Operand<T>>() + matrix * MatrixPanelElements<T>(source.n, source.k);
+    PackPanelFromRows<T>(source.k, ColumnsOfPanel(source.n, panel),
+                         source.weights + panel * kPanelColumns * source.row_stride, source.row_stride,
+                         panels + panel * PanelElements<T>(source.k));
   });
 }
 
 void PackBackward(const PackSource& source, const PackedWeight& packed, int64_t matrix, int64_t panel) {
   DispatchFloat(packed.dtype, [&](auto zero) {
     using T = decltype(zero);
-    T* panels = packed.panels.As<T>() + matrix * MatrixPanelElements<T>(source.k, source.n);
-    PackPanelFromColumns(source.n, ColumnsOfPanel(source.k, panel), source.weights + panel * kPanelColumns,
-                         source.row_stride, panels + panel * PanelElements<T>(source.n));
+    auto* panels = packed.panels.As<Operand<T>>() + matrix * MatrixPanelElements<T>(source.k, source.n);
+    PackPanelFromColumns<T>(source.n, ColumnsOfPanel(source.k, panel), source.weights + panel * kPanelColumns,
+                            source.row_stride, panels + panel * PanelElements<T>(source.n));
   });
 }
 
@@ -178,7 +178,7 @@ int64_t CpuKernels::PackedBytes(DType dtype, int64_t matrices, int64_t out, int6
   int64_t bytes = 0;
   DispatchFloat(dtype, [&](auto zero) {
     using T = decltype(zero);
-    bytes = matrices * MatrixPanelElements<T>(out, in) * static_cast<int64_t>(sizeof(T));
+    bytes = matrices * MatrixPanelElements<T>(out, in) * static_cast<int64_t>(sizeof(Operand<T>));
   });
   return bytes;
 }

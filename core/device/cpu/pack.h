@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Panels: the right operand of the tile kernel (gemm_tile.h), 48 columns wide, k outermost, so that a step reads one
-// contiguous piece. f32: [K][48]. bf16: [ceil(K / 2)][48][2], the pairs of k that vdpbf16ps multiplies at once.
+// contiguous piece. float: [K][48]. Bf16: [ceil(K / 2)][48][2], the pairs of k that vdpbf16ps multiplies at once.
 // Columns beyond the matrix and the second half of an odd last pair are zeros.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "core/device/cpu/dispatch.h"
 #include "core/device/cpu/simd.h"
@@ -14,9 +15,19 @@ namespace conclave::core::cpu::CONCLAVE_TARGET {
 
 inline constexpr int kPanelColumns = 48;
 
-// Values of k in one step of a panel of T.
+// What the tile kernel multiplies where tensors hold T. Products of bf16 pairs take vdpbf16ps; a target without it
+// keeps the same values as floats: twice the bytes, and the speed of f32.
+#if defined(__AVX512BF16__)
 template <class T>
-inline constexpr int kStepDepth = sizeof(T) == 2 ? 2 : 1;
+using Operand = T;
+#else
+template <class T>
+using Operand = float;
+#endif
+
+// Values of k in one step of a panel for T.
+template <class T>
+inline constexpr int kStepDepth = static_cast<int>(sizeof(float) / sizeof(Operand<T>));
 
 template <class T>
 constexpr int64_t PanelSteps(int64_t depth) {
@@ -41,12 +52,29 @@ inline int ColumnsOfPanel(int64_t out, int64_t panel) {
   return static_cast<int>(left < kPanelColumns ? left : kPanelColumns);
 }
 
-// Both fill the panel of B [depth, columns], columns <= 48; Source and Panel are float or Bf16, rounded to
-// nearest-even. B(k, n) = source[n * stride + k]: rows of W [N, K], keys. A transposition.
-template <class Source, class Panel>
-void PackPanelFromRows(int64_t depth, int columns, const Source* source, int64_t stride, Panel* panel);
+// Rounds sixteen values to T (nearest-even) and stores them as operands.
+template <class T>
+void StoreOperands(Operand<T>* out, F32x16 x) {
+  if constexpr (std::is_same_v<T, Bf16> && std::is_same_v<Operand<T>, float>) {
+    alignas(32) Bf16 rounded[kLanes];
+    Store(rounded, x);
+    Store(out, Load(rounded));
+  } else {
+    Store(out, x);
+  }
+}
+
+// The following round their source (float or Bf16) to T likewise.
+
+// Fills the panel of B [depth, columns], columns <= 48, with B(k, n) = source[n * stride + k]: rows of W [N, K], keys.
+// A transposition.
+template <class T, class Source>
+void PackPanelFromRows(int64_t depth, int columns, const Source* source, int64_t stride, Operand<T>* panel);
 // B(k, n) = source[k * stride + n]: values, x of a weight gradient.
-template <class Source, class Panel>
-void PackPanelFromColumns(int64_t depth, int columns, const Source* source, int64_t stride, Panel* panel);
+template <class T, class Source>
+void PackPanelFromColumns(int64_t depth, int columns, const Source* source, int64_t stride, Operand<T>* panel);
+// The left operand: a row of n values, with a zero behind an odd last one where steps are pairs.
+template <class T, class Source>
+void PackRow(const Source* row, int64_t n, Operand<T>* out);
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

@@ -13,12 +13,12 @@
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
-// An item is a block of dW of up to 6 panels of n by 3 panels of k. Its tokens are packed in chunks of 256 steps. Of a
-// second-level cache of 1 MiB that takes 192 KiB for 4 packed panels, 324 KiB for the int64 sums of 18 x 6 tiles, and
-// 192 KiB for what is fetched ahead. Packing costs about 8 cycles per token and panel, the product of two panels 72: 9
-// packings for 18 products are 6 %.
-constexpr int64_t kMaxPanelsOfN = 6, kMaxPanelsOfK = 3;
-constexpr int64_t kChunkSteps = 256;
+// An item is a block of dW of up to 4 panels of n by 3 panels of k. Its tokens are packed in chunks of at most 256
+// steps. Packing costs about 8 cycles per token and panel, the product of two panels 72 or more: 7 packings for 12
+// products are at most 6 %. For a second-level cache of 512 KiB: 12 x 6 tiles take 216 KiB of int64 sums and 108 KiB of
+// f32 chains, 4 packed panels of 128 steps (AVX2) 96 KiB.
+constexpr int64_t kMaxPanelsOfN = 4, kMaxPanelsOfK = 3;
+constexpr int64_t kChunkSteps = kTileSteps < 256 ? kTileSteps : 256;
 constexpr int64_t kItemsPerThread = 3;
 constexpr int64_t kTileElements = kTileRows * kPanelColumns, kTilesPerPanel = kPanelColumns / kTileRows;
 constexpr int64_t kLine = 64;  // bytes
@@ -63,22 +63,22 @@ class Chunks {
 
 // Columns [48 panel, ...) of the pieces' tokens.
 template <class T>
-void PackPieces(const Tensor& source, int64_t panel, std::span<const Piece> pieces, T* packed) {
+void PackPieces(const Tensor& source, int64_t panel, std::span<const Piece> pieces, Operand<T>* packed) {
   const int columns = ColumnsOfPanel(source.size(1), panel);
   DispatchFloat(source.dtype, [&](auto zero) {
     const auto* first = source.As<decltype(zero)>() + panel * kPanelColumns;
     for (const Piece& piece : pieces) {
-      PackPanelFromColumns(piece.tokens, columns, first + piece.token * source.stride(0), source.stride(0),
-                           packed + piece.step * kPanelColumns * kStepDepth<T>);
+      PackPanelFromColumns<T>(piece.tokens, columns, first + piece.token * source.stride(0), source.stride(0),
+                              packed + piece.step * kPanelColumns * kStepDepth<T>);
     }
   });
 }
 
 // to += from.
-void AddIntegers(int64_t rows, int columns, const int64_t* from, const FixedTile& to) {
+void AddIntegers(int64_t rows, int columns, const int64_t* from, int64_t* to, int64_t stride) {
   using Integers = uint64_t __attribute__((vector_size(64), aligned(8), may_alias));
   for (int64_t m = 0; m < rows; ++m, from += kPanelColumns) {
-    int64_t* out = to.sum + m * to.stride;
+    int64_t* out = to + m * stride;
     int n = 0;
     for (; n + 8 <= columns; n += 8) {
       Integers* sum = reinterpret_cast<Integers*>(out + n);
@@ -98,8 +98,8 @@ struct Item {
 template <class T>
 struct WorkSpace {
   Piece pieces[kChunkSteps];
-  alignas(128) T x[kMaxPanelsOfK][PanelElements<T>(kChunkSteps * kStepDepth<T>)];
-  alignas(128) T dy[PanelElements<T>(kChunkSteps * kStepDepth<T>)];
+  alignas(128) Operand<T> x[kMaxPanelsOfK][PanelElements<T>(kChunkSteps * kStepDepth<T>)];
+  alignas(128) Operand<T> dy[PanelElements<T>(kChunkSteps * kStepDepth<T>)];
   struct Tile {
     alignas(128) int64_t sum[kTileElements];  // not used if there is one chunk only
     float c[kTileElements];                   // f32 chains of a segment that goes on in the next chunk
@@ -132,9 +132,9 @@ class ItemSum {
   };
 
   void AddChunk(std::span<const Piece> pieces, const Chunk& chunk) {
-    for (int64_t k = 0; k < item_.panels_k; ++k) PackPieces(args_.x, item_.first_k + k, pieces, space_.x[k]);
+    for (int64_t k = 0; k < item_.panels_k; ++k) PackPieces<T>(args_.x, item_.first_k + k, pieces, space_.x[k]);
     for (int64_t n = 0; n < item_.panels_n; ++n) {
-      PackPieces(args_.dy, item_.first_n + n, pieces, space_.dy);
+      PackPieces<T>(args_.dy, item_.first_n + n, pieces, space_.dy);
       const int rows = ColumnsOfPanel(args_.dy.size(1), item_.first_n + n);
       int64_t visited = 0;  // tiles
       for (int64_t k = 0; k < item_.panels_k; ++k) {
@@ -166,7 +166,12 @@ class ItemSum {
     return of_dy.first || !last ? of_dy : column_of(args_.x, item_.first_k, item_.panels_k);
   }
 
-  FixedTile Target(const TileIndex& index) const {
+  // Sums and the distance of their rows.
+  struct Sums {
+    int64_t* first;
+    int64_t stride;
+  };
+  Sums Target(const TileIndex& index) const {
     const Tensor& target = args_.target.sum;
     const int64_t matrix = target.rank == 3 ? item_.matrix * target.stride(0) : 0,
                   stride = target.stride(target.rank - 2);
@@ -179,26 +184,23 @@ class ItemSum {
     const int64_t left = args_.dy.size(1) - (item_.first_n + index.n) * kPanelColumns - index.tile * kTileRows;
     const int64_t rows = left < kTileRows ? left : kTileRows;
     const int columns = ColumnsOfPanel(args_.x.size(1), item_.first_k + index.k);
-    const FixedTile target = Target(index);
-    if (chunk.last) FetchRows(target.sum, rows, columns * 8, target.stride * 8);
+    const Sums target = Target(index);
+    if (chunk.last) FetchRows(target.first, rows, columns * 8, target.stride * 8);
     typename WorkSpace<T>::Tile& tile = space_.tiles[index.n][index.k][index.tile];
     const bool direct = chunk.first && chunk.last;
     if (chunk.first && !direct) std::fill_n(tile.sum, kTileElements, 0);
-    FixedTile sum = direct ? target : FixedTile{tile.sum, kPanelColumns};
+    const Sums sums = direct ? target : Sums{tile.sum, kPanelColumns};
+    bool beyond = false;
     for (const Piece& piece : pieces) {
-      const T* dy = space_.dy + piece.step * kStep + index.tile * kTileRows * kStepDepth<T>;
-      const T* x = space_.x[index.k] + piece.step * kStep;
-      const Ahead here = {ahead.first ? static_cast<const char*>(ahead.first) + piece.step * ahead.stride : nullptr,
-                          ahead.stride};
-      if (piece.ends) {
-        GemmTileFixed<T>(rows, columns, piece.steps, dy, 1, kPanelColumns, x, tile.c, kPanelColumns, !piece.starts, sum,
-                         here);
-      } else {
-        GemmTile<T>(rows, columns, piece.steps, dy, 1, kPanelColumns, x, tile.c, kPanelColumns, !piece.starts, here);
-      }
+      const Operand<T>* dy = space_.dy + piece.step * kStep + index.tile * kTileRows * kStepDepth<T>;
+      const Operand<T>* x = space_.x[index.k] + piece.step * kStep;
+      GemmTile(rows, columns, piece.steps, dy, 1, kPanelColumns, x, tile.c, kPanelColumns, !piece.starts,
+               ahead.From(piece.step));
+      if (!piece.ends) continue;
+      beyond |= AddFixedTile(rows, columns, tile.c, kPanelColumns, sums.first, sums.stride, args_.target.limit);
     }
-    if (AnyBeyond(sum.largest, args_.target.limit)) SetFlag(args_.target.flag.As<int32_t>());
-    if (chunk.last && !direct) AddIntegers(rows, columns, tile.sum, target);
+    if (beyond) SetFlag(args_.target.flag.As<int32_t>());
+    if (chunk.last && !direct) AddIntegers(rows, columns, tile.sum, target.first, target.stride);
   }
 
   const WeightGradArgs& args_;
