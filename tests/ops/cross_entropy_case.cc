@@ -125,7 +125,7 @@ OpCase MakeCrossEntropyCase() {
                       {1, 6, 11, 1001},
                       {1, 3, 1100, 30},
                       {2, 70, 5, 33}},
-           .bench_shapes = {{8, 256, 256, 265}, {2, 1024, 1024, 32768}}};
+           .bench_shapes = {{8, 256, 256, 265}, {16, 256, 256, 4096}, {1, 1024, 1024, 32768}}};
   c.setup = Setup;
   c.steps = {{.name = "PackWeight",
               .touches = {"w", "head", "head_backward"},
