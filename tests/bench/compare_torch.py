@@ -45,7 +45,7 @@ ENVIRONMENTS = {
 TRAIN_AXES = {"experts": ["grouped_mm", "eager"], "attention": ["sdpa", "eager"], "optimizer": ["fused", "foreach"],
               "compile": ["uncompiled", "compiled"]}
 DECODE_AXES = {"experts": ["grouped_mm", "eager", "batched_mm"], "attention": ["sdpa", "eager"],
-               "cache": ["dynamic", "static"], "compile": ["uncompiled", "compiled"]}
+               "cache": ["dynamic", "static", "static compiled"]}  # a cache that grows would compile each length
 WORKLOADS = {
     "train-f32": {"kind": "train", "precision": "f32", "goal": 2.3},
     "train-bf16": {"kind": "train", "precision": "bf16", "goal": 2.0},
@@ -284,6 +284,14 @@ def print_row(row):
           f"   {min(row['loads']):.1f} to {max(row['loads']):.1f}   {row['variant']}")
 
 
+def print_table(rows):
+    print("\ntokens/s: median (best) and share of the machine's peak in that precision")
+    print(f"{'':<11}{'PyTorch':>24}{'Conclave':>31}{'ratio':>12}{'goal':>24}   load         PyTorch's variant")
+    for row in rows:
+        print_row(row)
+    print(flush=True)
+
+
 def has_bf16_products():
     flags = pathlib.Path("/proc/cpuinfo")
     return flags.exists() and any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
@@ -329,12 +337,11 @@ def run(options, work):
             precision = WORKLOADS[name]["precision"]
             row["flops"], row["peak"] = f32 if precision == "f32" else measure_peak(options, work, precision)[1:]
         rows.append(row)
-    print(f"\ntokens/s: median (best) and share of the machine's peak; at most {options.threads} threads")
-    print(f"{'':<11}{'PyTorch':>24}{'Conclave':>31}{'ratio':>12}{'goal':>24}   load         PyTorch's variant")
-    for row in rows:
-        print_row(row)
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+        print_table([row])  # at once, as an interrupted run has no other
+        if options.json:
+            pathlib.Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+    if len(rows) > 1:
+        print_table(rows)
 
 
 def main():

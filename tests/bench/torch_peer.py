@@ -50,8 +50,9 @@ class Decoding:
     def __init__(self, folder, workload, variant):
         self.model = load(folder, workload["precision"], variant).eval()
         self.length = workload["capacity"]
-        self.static = variant["cache"] == "static"
-        self.forward = torch.compile(self.model, dynamic=False) if variant["compile"] == "compiled" else self.model
+        self.static = variant["cache"] != "dynamic"
+        compiled = variant["cache"] == "static compiled"
+        self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model
         self.cache = None
 
     def fresh_cache(self):
@@ -89,7 +90,7 @@ def main():
                 held = held[-1:]
                 kind = {"train": Training, "decode": Decoding}[request["workload"]["kind"]]
                 work = kind(folder, *wanted)
-                for _ in range(2 if request["variant"]["compile"] == "compiled" else 1):  # the second may compile again
+                for _ in range(2):  # the second may compile again
                     work.repeat(request)
             held = [entry for entry in held if entry[0] != wanted] + [(wanted, work)]
             results = [work.repeat(request) for _ in range(request["repeats"])]
