@@ -84,32 +84,28 @@ class PanelProduct {
     int64_t first = 0;
     do {  // the chain of an element goes on from one chunk of k to the next through memory, in f32
       const int64_t count = steps_ - first < kTileSteps ? steps_ - first : kTileSteps;
-      const bool last = first + count == steps_;
-      for (int64_t m = 0; m < rows_; m += kTileRows) {
-        const int64_t rows = rows_ - m < kTileRows ? rows_ - m : kTileRows;
-        if (last) {
-          Fetch(gemm_.y, begin_ + m, rows, column, columns);
-          Fetch(gemm_.addend, begin_ + m, rows, column, columns);
-        }
-        GemmTile(rows, columns, count, x_.data + (m * x_.stride + first) * kStepDepth<T>, x_.stride, 1,
-                 b_ + first * kPanelColumns * kStepDepth<T>, c + m * ldc, ldc, first > 0, WhatIsNext(m).From(first));
-        if (last && !direct) Finish(gemm_, begin_ + m, rows, column, columns, c + m * ldc);
+      if (first + count == steps_) {
+        Fetch(gemm_.y, begin_, rows_, column, columns);
+        Fetch(gemm_.addend, begin_, rows_, column, columns);
       }
+      GemmTile(rows_, columns, count, x_.data + first * kStepDepth<T>, x_.stride, 1,
+               b_ + first * kPanelColumns * kStepDepth<T>, c, ldc, first > 0, WhatIsNext(first));
       first += count;
     } while (first < steps_);
+    if (!direct) Finish(gemm_, begin_, rows_, column, columns, c);
   }
 
  private:
-  // What the tile at row m should fetch: the first panel's tiles the next rows of x, later ones the next panel.
-  Ahead WhatIsNext(int64_t m) const {
-    constexpr int64_t kStepBytes = sizeof(float), kLine = 64;
+  // What to fetch in the chunk of steps from `first` on: at the first panel the next rows of x, later the next panel.
+  Ahead WhatIsNext(int64_t first) const {
+    constexpr int64_t kStepBytes = sizeof(float), kLine = 64, kRowLines = 8,
+                      kPanelLines = kPanelColumns * kStepBytes / kLine;
     if (panel_ == 0 && x_.stride == steps_) {
-      return {x_.data + (m + kTileRows) * x_.stride * kStepDepth<T>, kTileRows * kStepBytes};
+      const Operand<T>* next = x_.data + (rows_ * steps_ + first * rows_) * kStepDepth<T>;
+      return {next, kRowLines * kLine, kRowLines};
     }
-    const int64_t line = m / kTileRows;  // of the three of a step
-    if (panel_ + 1 == NumPanels(gemm_.w.out) || line * kLine >= kPanelColumns * kStepBytes) return {};
-    return {reinterpret_cast<const char*>(b_ + PanelElements<T>(gemm_.w.in)) + line * kLine,
-            kPanelColumns * kStepBytes};
+    if (panel_ + 1 == NumPanels(gemm_.w.out)) return {};
+    return Ahead{b_ + PanelElements<T>(gemm_.w.in), kPanelColumns * kStepBytes, kPanelLines}.From(first);
   }
 
   const GemmArgs& gemm_;

@@ -12,7 +12,7 @@
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 
-inline constexpr int64_t kRowBlock = 128;      // rows of an item, where there are items enough
+inline constexpr int64_t kRowBlock = 64;       // rows of an item, where there are items enough
 inline constexpr int64_t kItemsPerThread = 8;  // what is enough
 
 // Checks types and shapes, all but the number of rows.

@@ -31,15 +31,16 @@ inline constexpr int64_t kTileSteps = 1024;
 inline constexpr int64_t kTileSteps = 128;
 #endif
 
-// Memory to bring into the second-level cache meanwhile: the line at `first`, then one every `stride` bytes, one per
-// step. Any address is allowed. Tiles have load slots to spare, and what comes next is often in memory, at 3 bytes per
-// cycle.
+// Memory to bring into the second-level cache meanwhile: in each block of registers one of `lines` neighbouring cache
+// lines, from the one at `first` on, and one every `stride` bytes, one per step. Any address is allowed. Tiles have
+// load slots to spare, and what comes next is often in memory, at 3 bytes per cycle.
 struct Ahead {
   const void* first = nullptr;
   int64_t stride = 0;
+  int lines = 1;
 
   Ahead From(int64_t step) const {  // what is left of it after `step` steps
-    return {first ? static_cast<const char*>(first) + step * stride : nullptr, stride};
+    return {first ? static_cast<const char*>(first) + step * stride : nullptr, stride, lines};
   }
 };
 

@@ -2,7 +2,7 @@
 // Weight gradients as exact sums: dW[n, k] += round over segments (sum over the segment's tokens of dy[t, n] x[t, k]).
 // The same tile kernel as everywhere, with tokens as its k. When the f32 chain of a segment ends, the 8 x 48 tile is
 // rounded and added to an int64 tile (3 KiB, first-level cache). The gradient itself, as large as twice the weights, is
-// touched once per call, fetched ahead, as are the tokens of the next chunk.
+// touched once per call and fetched ahead.
 #include <algorithm>
 #include <span>
 
@@ -21,7 +21,6 @@ constexpr int64_t kMaxPanelsOfN = 4, kMaxPanelsOfK = 3;
 constexpr int64_t kChunkSteps = kTileSteps < 256 ? kTileSteps : 256;
 constexpr int64_t kItemsPerThread = 3;
 constexpr int64_t kTileElements = kTileRows * kPanelColumns, kTilesPerPanel = kPanelColumns / kTileRows;
-constexpr int64_t kLine = 64;  // bytes
 
 // Tokens of one segment within one chunk.
 struct Piece {
@@ -53,7 +52,11 @@ class Chunks {
     }
     return count;
   }
-  int64_t token() const { return token_; }  // the first one of the next pieces
+  int64_t CountChains() const {  // segments with tokens
+    int64_t count = 0;
+    for (int64_t s = segment_; s < last_; ++s) count += offsets_[s + 1] > offsets_[s];
+    return count;
+  }
   bool AtEnd() const { return token_ == offsets_[last_]; }
 
  private:
@@ -101,7 +104,7 @@ struct WorkSpace {
   alignas(128) Operand<T> x[kMaxPanelsOfK][PanelElements<T>(kChunkSteps * kStepDepth<T>)];
   alignas(128) Operand<T> dy[PanelElements<T>(kChunkSteps * kStepDepth<T>)];
   struct Tile {
-    alignas(128) int64_t sum[kTileElements];  // not used if there is one chunk only
+    alignas(128) int64_t sum[kTileElements];  // not used if there is one chain only
     float c[kTileElements];                   // f32 chains of a segment that goes on in the next chunk
   };
   Tile tiles[kMaxPanelsOfN][kMaxPanelsOfK][kTilesPerPanel];
@@ -116,16 +119,17 @@ class ItemSum {
   void Run() {
     const int64_t segments = (args_.segment_offsets.Elements() - 1) / args_.matrices;
     Chunks chunks(args_.segment_offsets.As<int32_t>(), item_.matrix * segments, (item_.matrix + 1) * segments);
+    const bool direct = chunks.CountChains() == 1;
     for (bool first = true; !chunks.AtEnd(); first = false) {
       const int64_t count = chunks.Next<T>(space_.pieces);
-      AddChunk({space_.pieces, static_cast<size_t>(count)}, {chunks.token(), first, chunks.AtEnd()});
+      AddChunk({space_.pieces, static_cast<size_t>(count)}, {first, chunks.AtEnd(), direct});
     }
   }
 
  private:
   struct Chunk {
-    int64_t next_token;
     bool first, last;  // of the matrix
+    bool direct;       // one chain only: its sums need no tile
   };
   struct TileIndex {
     int64_t n, k, tile;  // panels of the item, tile of the panel of n
@@ -136,34 +140,10 @@ class ItemSum {
     for (int64_t n = 0; n < item_.panels_n; ++n) {
       PackPieces<T>(args_.dy, item_.first_n + n, pieces, space_.dy);
       const int rows = ColumnsOfPanel(args_.dy.size(1), item_.first_n + n);
-      int64_t visited = 0;  // tiles
       for (int64_t k = 0; k < item_.panels_k; ++k) {
-        for (int64_t tile = 0; tile * kTileRows < rows; ++tile) {
-          AddTileOfChunk(pieces, chunk, {n, k, tile}, WhatIsNext(pieces, chunk, n, visited++));
-        }
+        for (int64_t tile = 0; tile * kTileRows < rows; ++tile) AddTileOfChunk(pieces, chunk, {n, k, tile});
       }
     }
-  }
-
-  // Each tile fetches one column of cache lines of what is packed next: the panel of dy that follows or, at the end of
-  // the chunk, the next tokens (those of the next matrix at the end of this one).
-  Ahead WhatIsNext(std::span<const Piece> pieces, const Chunk& chunk, int64_t n, int64_t visit) const {
-    constexpr int64_t kDepth = kStepDepth<T>;  // tokens of a step, of which it can fetch one
-    const bool last = n + 1 == item_.panels_n;
-    const int64_t token = (last ? chunk.next_token : pieces.front().token) + visit % kDepth;
-    if (token >= args_.x.size(0)) return {};
-    int64_t line = visit / kDepth;
-    const auto column_of = [&](const Tensor& source, int64_t panel, int64_t panels) -> Ahead {
-      const int64_t size = SizeOf(source.dtype), lines = (panels * kPanelColumns * size + kLine - 1) / kLine;
-      if (line >= lines) {
-        line -= lines;
-        return {};
-      }
-      const char* row = source.As<char>() + (token * source.stride(0) + panel * kPanelColumns) * size;
-      return {row + line * kLine, kDepth * source.stride(0) * size};
-    };
-    const Ahead of_dy = column_of(args_.dy, item_.first_n + (last ? 0 : n + 1), 1);
-    return of_dy.first || !last ? of_dy : column_of(args_.x, item_.first_k, item_.panels_k);
   }
 
   // Sums and the distance of their rows.
@@ -179,7 +159,7 @@ class ItemSum {
     return {target.As<int64_t>() + matrix + row * stride + (item_.first_k + index.k) * kPanelColumns, stride};
   }
 
-  void AddTileOfChunk(std::span<const Piece> pieces, const Chunk& chunk, const TileIndex& index, Ahead ahead) {
+  void AddTileOfChunk(std::span<const Piece> pieces, const Chunk& chunk, const TileIndex& index) {
     constexpr int64_t kStep = kPanelColumns * kStepDepth<T>;
     const int64_t left = args_.dy.size(1) - (item_.first_n + index.n) * kPanelColumns - index.tile * kTileRows;
     const int64_t rows = left < kTileRows ? left : kTileRows;
@@ -187,20 +167,18 @@ class ItemSum {
     const Sums target = Target(index);
     if (chunk.last) FetchRows(target.first, rows, columns * 8, target.stride * 8);
     typename WorkSpace<T>::Tile& tile = space_.tiles[index.n][index.k][index.tile];
-    const bool direct = chunk.first && chunk.last;
-    if (chunk.first && !direct) std::fill_n(tile.sum, kTileElements, 0);
-    const Sums sums = direct ? target : Sums{tile.sum, kPanelColumns};
+    if (chunk.first && !chunk.direct) std::fill_n(tile.sum, kTileElements, 0);
+    const Sums sums = chunk.direct ? target : Sums{tile.sum, kPanelColumns};
     bool beyond = false;
     for (const Piece& piece : pieces) {
       const Operand<T>* dy = space_.dy + piece.step * kStep + index.tile * kTileRows * kStepDepth<T>;
       const Operand<T>* x = space_.x[index.k] + piece.step * kStep;
-      GemmTile(rows, columns, piece.steps, dy, 1, kPanelColumns, x, tile.c, kPanelColumns, !piece.starts,
-               ahead.From(piece.step));
+      GemmTile(rows, columns, piece.steps, dy, 1, kPanelColumns, x, tile.c, kPanelColumns, !piece.starts);
       if (!piece.ends) continue;
       beyond |= AddFixedTile(rows, columns, tile.c, kPanelColumns, sums.first, sums.stride, args_.target.limit);
     }
     if (beyond) SetFlag(args_.target.flag.As<int32_t>());
-    if (chunk.last && !direct) AddIntegers(rows, columns, tile.sum, target.first, target.stride);
+    if (chunk.last && !chunk.direct) AddIntegers(rows, columns, tile.sum, target.first, target.stride);
   }
 
   const WeightGradArgs& args_;
