@@ -56,12 +56,18 @@ void BestPlaces(const float* values, int64_t n, int k, int32_t* places) {
     worst = below.largest;
   }
   int ties = k - better;
-  for (int64_t i = 0; k > 0; i += kLanes) {
-    for (uint32_t rest = ~MaskLess(Load(values + i), Set(worst)) & 0xffff; rest != 0 && k > 0; rest &= rest - 1) {
-      const int64_t place = i + __builtin_ctz(rest);
-      if (values[place] == worst && ties-- <= 0) continue;
-      *places++ = static_cast<int32_t>(place);
-      --k;
+  for (int64_t begin = 0; k > 0; begin += 64) {
+    uint64_t rest = 0;
+    for (int64_t i = begin; i < std::min(begin + 64, padded); i += kLanes) {
+      rest |= static_cast<uint64_t>(~MaskLess(Load(values + i), Set(worst)) & 0xffff) << (i - begin);
+    }
+    for (; rest != 0 && k > 0; rest &= rest - 1) {
+      const int64_t place = begin + __builtin_ctzll(rest);
+      const bool is_tie = values[place] == worst, chosen = !is_tie || ties > 0;
+      *places = static_cast<int32_t>(place);  // the next one overwrites it unless it is chosen
+      places += chosen;
+      k -= chosen;
+      ties -= is_tie;
     }
   }
 }
