@@ -39,7 +39,7 @@ void ExpandFactors(const float* table_row, int64_t half, RopeLayout layout, Rope
 template <class T>
 void RotateInterleaved(const float* factors, int64_t r, T* x) {
   ForEachVector(r, [&](int64_t i, auto lanes) {
-    const F32x16 v = StreamLanes(x + i, lanes);
+    const F32x16 v = LoadLanes(x + i, lanes);
     const F32x16 swapped = SwapPairs(v) * LoadLanes(factors + r + i, lanes);
     StoreLanes(x + i, Fma(v, LoadLanes(factors + i, lanes), swapped), lanes);
   });
@@ -49,7 +49,7 @@ template <class T>
 void RotateHalves(const float* factors, int64_t r, T* x) {
   const int64_t half = r / 2;
   ForEachVector(half, [&](int64_t i, auto lanes) {
-    const F32x16 a = StreamLanes(x + i, lanes), b = StreamLanes(x + half + i, lanes);
+    const F32x16 a = LoadLanes(x + i, lanes), b = LoadLanes(x + half + i, lanes);
     const F32x16 c = LoadLanes(factors + i, lanes), s = LoadLanes(factors + r + half + i, lanes);
     StoreLanes(x + i, FmaNeg(b, s, a * c), lanes);
     StoreLanes(x + half + i, Fma(a, s, b * c), lanes);
