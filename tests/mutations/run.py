@@ -41,8 +41,7 @@ MUTATIONS = [
              "if (!pass.until_weight_grad.measuring()) { t.As<int32_t>()[0] = 0; "
              "t.As<int32_t>()[1] = static_cast<int32_t>(pass.num_tokens()); } return t; }(),", ["optim_test"]),
     Mutation("norm gains are rounded per micro-batch, not per row", CPU + "rms_norm.cc",
-             "const int64_t begin = row_offsets[r], end = row_offsets[r + 1];",
-             "const int64_t begin = row_offsets[r ? batch_rows : 0], end = row_offsets[batch_rows];",
+             "NormRowBackward<T>(arrays, row, gain_sums + r * n);", "NormRowBackward<T>(arrays, row, gain_sums);",
              ["optim_test", "op_test"]),
     Mutation("a reduction joins its lanes as the vector width suggests", CPU + "simd.h",
              "  const __m256 s8 = _mm256_add_ps(a.lo, a.hi);",

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Choices of the router that can be written down by hand: ties, groups, padding, logits that are no numbers.
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <set>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "core/base/rng.h"
 #include "tests/support/devices.h"
 #include "tests/support/host_array.h"
 
@@ -14,6 +18,8 @@ namespace conclave::core::test {
 namespace {
 
 using Ids = std::vector<int32_t>;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Routed {
   Ids experts;
@@ -46,6 +52,43 @@ Routed Route(const std::string& target, const std::vector<float>& logits, const 
                                           .experts = experts.tensor,
                                           .weights = weights.tensor});
   return {experts.values, weights.values, scores.values};
+}
+
+// The places of the `count` greatest values, ascending: by stable sort, NaN as -inf.
+Ids Greatest(std::vector<float> values, int count) {
+  for (float& value : values) value = value > -kInfinity ? value : -kInfinity;
+  Ids places(values.size());
+  std::iota(places.begin(), places.end(), 0);
+  std::stable_sort(places.begin(), places.end(), [&](int32_t a, int32_t b) {
+    return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
+  });
+  places.resize(static_cast<size_t>(count));
+  std::sort(places.begin(), places.end());
+  return places;
+}
+
+// What the router must choose by these scores.
+Ids Choose(const std::vector<float>& scores, const RouterOptions& options) {
+  const size_t size = scores.size() / static_cast<size_t>(options.num_groups);
+  std::vector<float> selection = scores, groups, kept_scores;
+  for (size_t i = 0; i < options.bias.size(); ++i) selection[i] += options.bias[i];
+  for (auto group = selection.begin(); group != selection.end(); group += static_cast<ptrdiff_t>(size)) {
+    const Ids best =
+        Greatest({group, group + static_cast<ptrdiff_t>(size)}, static_cast<int>(std::min<size_t>(size, 2)));
+    float sum = 0;
+    for (int32_t place : best) sum += group[place] > -kInfinity ? group[place] : -kInfinity;
+    groups.push_back(sum);
+  }
+  Ids ids;  // of the kept experts
+  for (int32_t group : Greatest(groups, options.groups_kept)) {
+    for (size_t i = static_cast<size_t>(group) * size; i < (static_cast<size_t>(group) + 1) * size; ++i) {
+      ids.push_back(static_cast<int32_t>(i));
+      kept_scores.push_back(selection[i]);
+    }
+  }
+  Ids chosen = Greatest(kept_scores, options.top_k);
+  for (int32_t& id : chosen) id = ids[static_cast<size_t>(id)];
+  return chosen;
 }
 
 class RouterChoice : public testing::TestWithParam<std::string> {};
@@ -92,6 +135,44 @@ TEST_P(RouterChoice, GivesDifferentValidExpertsForLogitsThatAreNoNumbers) {
       const Ids experts = Route(GetParam(), logits, options).experts;
       EXPECT_EQ(std::set<int32_t>(experts.begin(), experts.end()).size(), 6u);
       for (int32_t id : experts) EXPECT_TRUE(id >= 0 && id < 48) << id;
+    }
+  }
+}
+
+// Few different values, so that ties stand everywhere; NaN and infinities among them; from one expert to all.
+TEST_P(RouterChoice, IsThatOfAStableSortForEqualInfiniteAndRandomScores) {
+  struct Size {
+    int experts, groups, kept;
+  };
+  const float odd[] = {0, 0, 1, -kInfinity, std::numeric_limits<float>::quiet_NaN(), 2, kInfinity, 1};
+  uint64_t draw = 0;
+  for (const Size& size : {Size{1, 1, 1},
+                           {5, 1, 1},
+                           {16, 1, 1},
+                           {17, 1, 1},
+                           {64, 1, 1},
+                           {24, 4, 2},
+                           {8, 8, 3},
+                           {40, 4, 3},
+                           {64, 2, 1},
+                           {256, 8, 4},
+                           {160, 32, 32},
+                           {51, 17, 5}}) {
+    for (int levels : {1, 2, 8, 1000}) {  // 1000: random scores without bias
+      for (int k : {1, 2, 6, 31, 32}) {
+        const int most = size.experts / size.groups * size.kept;
+        RouterOptions options{.num_groups = size.groups, .groups_kept = size.kept, .top_k = std::min(k, most)};
+        std::vector<float> logits;
+        for (int e = 0; e < size.experts; ++e) {
+          const float normal = StandardNormal(7, draw++);
+          const size_t level = static_cast<size_t>(1000 * std::abs(normal)) % static_cast<size_t>(levels);
+          logits.push_back(levels == 1000 ? normal : odd[level]);
+          if (levels == 8) options.bias.push_back(odd[static_cast<size_t>(e) % 4]);
+        }
+        const Routed routed = Route(GetParam(), logits, options);
+        EXPECT_EQ(routed.experts, Choose(routed.scores, options))
+            << size.experts << " experts, " << size.groups << " groups, " << levels << " levels, top " << k;
+      }
     }
   }
 }

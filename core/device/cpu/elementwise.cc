@@ -53,13 +53,14 @@ class Pieces {
 
 template <class A, class B, class Y>
 void AddPiece(const A* a, const B* b, int64_t n, Y* y) {
-  ForEachVector(
-      n, [&](int64_t i, auto lanes) { StoreLanes(y + i, LoadLanes(a + i, lanes) + LoadLanes(b + i, lanes), lanes); });
+  ForEachVector(n, [&](int64_t i, auto lanes) {
+    StoreLanes(y + i, StreamLanes(a + i, lanes) + StreamLanes(b + i, lanes), lanes);
+  });
 }
 
 template <class X, class Y>
 void CastPiece(const X* x, int64_t n, Y* y) {
-  ForEachVector(n, [&](int64_t i, auto lanes) { StoreLanes(y + i, LoadLanes(x + i, lanes), lanes); });
+  ForEachVector(n, [&](int64_t i, auto lanes) { StoreLanes(y + i, StreamLanes(x + i, lanes), lanes); });
 }
 
 void Copy(ThreadPool& pool, const Tensor& x, const Tensor& y) {

@@ -12,6 +12,7 @@
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
+constexpr int64_t kTables = 4;          // of counts
 constexpr int64_t kChoiceGrain = 4096;  // choices per chunk where each is one load and one store
 
 int64_t RoutedRows(const Permutation& permutation) {
@@ -57,13 +58,17 @@ void CombineToken(const CombineArgs& args, int64_t token, const int32_t* slots, 
 }  // namespace
 
 void CpuKernels::CountExperts(Tensor experts, Tensor load) {
+  const int64_t num_experts = load.size(0), choices = experts.Elements();
   const int32_t* const ids = experts.As<int32_t>();
-  int64_t* const counts = load.As<int64_t>();
-  for (int64_t i = 0; i < experts.Elements(); ++i) {
+  // Neighbours count in different tables: an increment waits for the one before it of the same number.
+  int64_t* const tables = static_cast<int64_t*>(pool_.Scratch(0, kTables * num_experts * SizeOf(DType::kI64)));
+  std::fill_n(tables, kTables * num_experts, 0);
+  for (int64_t i = 0; i < choices; ++i) {
     if (ids[i] < 0) continue;
-    CHECK_LT(ids[i], load.size(0));
-    ++counts[ids[i]];
+    CHECK_LT(ids[i], num_experts);
+    ++tables[i % kTables * num_experts + ids[i]];
   }
+  for (int64_t i = 0; i < kTables * num_experts; ++i) load.As<int64_t>()[i % num_experts] += tables[i];
 }
 
 void CpuKernels::BuildPermutation(Tensor experts, int64_t num_experts, int64_t rows, const Permutation& out) {
@@ -72,11 +77,10 @@ void CpuKernels::BuildPermutation(Tensor experts, int64_t num_experts, int64_t r
   const int32_t* const ids = experts.As<int32_t>();
   int32_t* const segments = out.segment_offsets.As<int32_t>();
   std::fill_n(segments, num_experts * rows + 1, 0);
-  for (int64_t t = 0; t < num_tokens; ++t) {
-    for (int64_t j = 0; j < k; ++j) {
-      const int64_t expert = ids[t * k + j];
-      CHECK_LT(expert, num_experts);
-      if (expert >= 0) ++segments[expert * rows + t / length + 1];
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = row * length * k; i < (row + 1) * length * k; ++i) {
+      CHECK_LT(ids[i], num_experts);
+      if (ids[i] >= 0) ++segments[ids[i] * rows + row + 1];
     }
   }
   for (int64_t s = 0; s < num_experts * rows; ++s) segments[s + 1] += segments[s];
@@ -85,12 +89,12 @@ void CpuKernels::BuildPermutation(Tensor experts, int64_t num_experts, int64_t r
 
   int32_t* const next = static_cast<int32_t*>(pool_.Scratch(0, (num_experts * rows + 1) * SizeOf(DType::kI32)));
   std::copy_n(segments, num_experts * rows, next);
-  for (int64_t t = 0; t < num_tokens; ++t) {
-    for (int64_t j = 0; j < k; ++j) {
-      const int64_t expert = ids[t * k + j];
-      const int32_t slot = expert < 0 ? -1 : next[expert * rows + t / length]++;
-      out.slot.As<int32_t>()[t * k + j] = slot;
-      if (slot >= 0) out.token.As<int32_t>()[slot] = static_cast<int32_t>(t);
+  int32_t *const slots = out.slot.As<int32_t>(), *const tokens = out.token.As<int32_t>();
+  for (int64_t t = 0; t < rows * length; ++t) {
+    const int64_t row = t / length;
+    for (int64_t i = t * k; i < (t + 1) * k; ++i) {
+      slots[i] = ids[i] < 0 ? -1 : next[ids[i] * rows + row]++;
+      if (slots[i] >= 0) tokens[slots[i]] = static_cast<int32_t>(t);
     }
   }
 }

@@ -7,28 +7,22 @@
 #include "core/base/check.h"
 #include "core/base/fixed_sum.h"
 #include "core/device/cpu/cpu_kernels.h"
+#include "core/device/cpu/gradient_load.h"
 #include "core/device/cpu/lanes.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
-double SquareOf(int64_t sum) {
-  const double x = static_cast<double>(sum) * kGradientUnit;
-  return x * x;
-}
-
 // Lane i takes elements i, i + 16, ...; lanes join by the tree of simd.h.
 double SumOfSquares(const int64_t* gradient, int64_t n) {
-  double lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += SquareOf(gradient[i + lane]);
-  }
-  for (int lane = 0; i + lane < n; ++lane) lanes[lane] += SquareOf(gradient[i + lane]);
+  F64x16 sums = {};
+  ForEachVector(n, [&](int64_t i, auto lanes) { sums = AddSquare(sums, LoadGradient(gradient + i, lanes)); });
+  double joined[kLanes];
+  StoreDoubles(joined, sums);
   for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+    for (int lane = 0; lane < width; ++lane) joined[lane] += joined[lane + width];
   }
-  return lanes[0];
+  return joined[0];
 }
 
 }  // namespace

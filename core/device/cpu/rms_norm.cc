@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = x rstd gain, rstd = 1 / sqrt(mean(x^2) + eps), and its backward. Means are 16-lane sums of one row; the gain
-// gradient is a second pass by column blocks, so that every (row of the batch, column) has one chain and no two threads
-// share a sum.
+// y = x rstd gain, rstd = 1 / sqrt(mean(x^2) + eps), and its backward. Means are 16-lane sums of one row. The gain
+// gradient has one chain over tokens per (row of the batch, column): it is taken along while a thread walks through a
+// row of the batch, or, where these are too few for the threads, in a pass of its own by blocks of columns.
 #include <algorithm>
 
 #include "core/base/check.h"
@@ -13,11 +13,16 @@
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
+// True if work in `items` equal parts leaves few of the threads idle.
+bool FillsThreads(int64_t items, int64_t threads) {
+  return 2 * ((items + threads - 1) / threads * threads) <= 3 * items;
+}
+
 template <class T>
 float NormRow(const T* x, const float* gain, int64_t n, float eps, T* y) {
   F32x16 squares = Set(0);
   ForEachVector(n, [&](int64_t i, auto lanes) {
-    const F32x16 v = LoadLanes(x + i, lanes);
+    const F32x16 v = StreamLanes(x + i, lanes);
     squares = Fma(v, v, squares);
   });
   const float rstd = 1.0f / __builtin_sqrtf(Sum(squares) / static_cast<float>(n) + eps);
@@ -28,70 +33,67 @@ float NormRow(const T* x, const float* gain, int64_t n, float eps, T* y) {
   return rstd;
 }
 
-// d_residual may be null.
 template <class T>
-void NormRowBackward(const T* x, const float* gain, float rstd, const T* dy, const T* d_residual, int64_t n, T* dx) {
+struct BackwardArrays {
+  Rows<const T> x, dy, d_residual;
+  bool has_residual;
+  const float *gain, *rstd;
+  int64_t n;
+  Rows<T> dx;
+};
+
+// gain_sums [n], optional: adds dy x rstd.
+template <class T>
+void NormRowBackward(const BackwardArrays<T>& a, int64_t row, float* gain_sums) {
+  const T *const x = a.x[row], *const dy = a.dy[row], *const d_residual = a.has_residual ? a.d_residual[row] : nullptr;
+  T* const dx = a.dx[row];
   F32x16 products = Set(0);
-  ForEachVector(n, [&](int64_t i, auto lanes) {
-    products = Fma(LoadLanes(x + i, lanes), LoadLanes(gain + i, lanes) * LoadLanes(dy + i, lanes), products);
+  ForEachVector(a.n, [&](int64_t i, auto lanes) {
+    const F32x16 g = LoadLanes(a.gain + i, lanes) * StreamLanes(dy + i, lanes);
+    products = Fma(StreamLanes(x + i, lanes), g, products);
   });
-  const F32x16 projection = Set(rstd * (rstd * (Sum(products) / static_cast<float>(n))));
-  const F32x16 factor = Set(rstd);
-  ForEachVector(n, [&](int64_t i, auto lanes) {
-    const F32x16 g = LoadLanes(gain + i, lanes) * LoadLanes(dy + i, lanes);
-    const F32x16 d = FmaNeg(LoadLanes(x + i, lanes), projection, g);
-    StoreLanes(dx + i, d_residual ? Fma(d, factor, LoadLanes(d_residual + i, lanes)) : d * factor, lanes);
+  const float rstd = a.rstd[row];
+  const F32x16 projection = Set(rstd * (rstd * (Sum(products) / static_cast<float>(a.n)))), factor = Set(rstd);
+  ForEachVector(a.n, [&](int64_t i, auto lanes) {
+    const F32x16 v = LoadLanes(x + i, lanes), upstream = LoadLanes(dy + i, lanes);
+    const F32x16 d = FmaNeg(v, projection, LoadLanes(a.gain + i, lanes) * upstream);
+    if (gain_sums) {
+      StoreLanes(gain_sums + i, Fma(upstream, v * factor, LoadLanes(gain_sums + i, lanes)), lanes);
+    }
+    StoreLanes(dx + i, d_residual ? Fma(d, factor, StreamLanes(d_residual + i, lanes)) : d * factor, lanes);
   });
 }
 
-constexpr int kBlockVectors = 4;
-constexpr int64_t kBlockColumns = kBlockVectors * kLanes;
+constexpr int64_t kBlockColumns = 4 * kLanes;
 
-// Adds the gain gradient of tokens [begin, end), one row of the batch, in the columns from `column` on. Lanes is
-// WholeVector, or PartOfVector for the last block of a width that is no multiple of 64.
-template <class T, class Lanes>
-void AddGainGradient(const Rows<const T>& x, const float* rstd, const Rows<const T>& dy, int64_t begin, int64_t end,
-                     int64_t column, const Lanes (&lanes)[kBlockVectors], const GradientTarget& target) {
-  F32x16 sums[kBlockVectors];
-  for (F32x16& sum : sums) sum = Set(0);
-  for (int64_t row = begin * x.heads(); row < end * x.heads(); ++row) {
-    const T* const x_row = x[row] + column;
-    const T* const dy_row = dy[row] + column;
-    const F32x16 factor = Set(rstd[row]);
-    for (int v = 0; v < kBlockVectors; ++v) {
-      const F32x16 normed = LoadLanes(x_row + v * kLanes, lanes[v]) * factor;
-      sums[v] = Fma(LoadLanes(dy_row + v * kLanes, lanes[v]), normed, sums[v]);
-    }
-  }
-  int64_t* const out = target.sum.As<int64_t>() + column;
-  for (int v = 0; v < kBlockVectors; ++v) {
-    if (AnyBeyond(sums[v], target.limit)) SetFlag(target.flag.As<int32_t>());
-    if (lanes[v].lanes == kLanes) {
-      AddFixed(out + v * kLanes, sums[v]);
-    } else {
-      AddFixedPart(out + v * kLanes, sums[v], lanes[v].lanes);
-    }
-  }
-}
-
+// gain_sums of the columns [column, column + width) of rows [begin, end), in registers.
 template <class T>
-void AddGainGradientBlock(const Rows<const T>& x, const float* rstd, const Rows<const T>& dy,
-                          const int32_t* row_offsets, int64_t batch_rows, int64_t column, int64_t n,
-                          const GradientTarget& target) {
-  const WholeVector whole[kBlockVectors] = {};
-  PartOfVector part[kBlockVectors];
-  for (int v = 0; v < kBlockVectors; ++v) {
-    part[v].lanes = static_cast<int>(std::clamp<int64_t>(n - column - v * kLanes, 0, kLanes));
+void SumGainBlock(const BackwardArrays<T>& a, int64_t begin, int64_t end, int64_t column, int64_t width,
+                  float* gain_sums) {
+  F32x16 sums[kBlockColumns / kLanes];
+  for (F32x16& sum : sums) sum = Set(0);
+  for (int64_t row = begin; row < end; ++row) {
+    const T *const x = a.x[row] + column, *const dy = a.dy[row] + column;
+    const F32x16 factor = Set(a.rstd[row]);
+    ForEachVector(width, [&](int64_t i, auto lanes) {
+      sums[i / kLanes] = Fma(LoadLanes(dy + i, lanes), LoadLanes(x + i, lanes) * factor, sums[i / kLanes]);
+    });
   }
-  for (int64_t r = 0; r < batch_rows; ++r) {
-    const int64_t begin = row_offsets[r], end = row_offsets[r + 1];
-    if (begin == end) continue;
-    if (column + kBlockColumns <= n) {
-      AddGainGradient<T>(x, rstd, dy, begin, end, column, whole, target);
+  ForEachVector(width, [&](int64_t i, auto lanes) { StoreLanes(gain_sums + column + i, sums[i / kLanes], lanes); });
+}
+
+// One contribution per column to the parameter's gradient.
+void AddGainSums(const float* gain_sums, int64_t begin, int64_t end, const GradientTarget& target) {
+  int64_t* const out = target.sum.As<int64_t>() + begin;
+  ForEachVector(end - begin, [&](int64_t i, auto lanes) {
+    const F32x16 sum = LoadLanes(gain_sums + begin + i, lanes);
+    if (AnyBeyond(sum, target.limit)) SetFlag(target.flag.As<int32_t>());
+    if (lanes.lanes == kLanes) {
+      AddFixed(out + i, sum);
     } else {
-      AddGainGradient<T>(x, rstd, dy, begin, end, column, part, target);
+      AddFixedPart(out + i, sum, lanes.lanes);
     }
-  }
+  });
 }
 
 }  // namespace
@@ -116,24 +118,46 @@ void CpuKernels::RmsNormBackward(Tensor x, Tensor gain, Tensor rstd, Tensor dy, 
                                  Tensor dx, const GradientTarget& target) {
   CHECK(x.dtype == dy.dtype && x.dtype == dx.dtype && rstd.Contiguous());
   CHECK(!d_residual || d_residual.dtype == x.dtype);
-  const int64_t n = x.size(x.rank - 1), rows = rstd.Elements();
+  const int64_t n = x.size(x.rank - 1), heads = x.rank == 3 ? x.size(1) : 1;
+  const int32_t* const offsets = row_offsets.As<int32_t>();
+  CHECK_EQ(offsets[row_offsets.size(0) - 1], x.size(0));
+  const int64_t batch_rows = row_offsets.size(0) - 1, blocks = (n + kBlockColumns - 1) / kBlockColumns;
+  float* const gain_sums = static_cast<float*>(pool_.Scratch(0, batch_rows * n * SizeOf(DType::kF32)));
   DispatchFloat(x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Rows<const T> in(x), upstream(dy), residual(d_residual ? d_residual : dy);
-    const Rows<T> out(dx);
-    // The sums first: dx may be the memory of dy or x.
-    pool_.ParallelFor((n + kBlockColumns - 1) / kBlockColumns, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t block = begin; block < end; ++block) {
-        AddGainGradientBlock<T>(in, rstd.As<float>(), upstream, row_offsets.As<int32_t>(), row_offsets.size(0) - 1,
-                                block * kBlockColumns, n, target);
-      }
-    });
-    pool_.ParallelFor(rows, RowGrain(n), [&](int64_t begin, int64_t end, int) {
-      for (int64_t row = begin; row < end; ++row) {
-        NormRowBackward<T>(in[row], gain.As<float>(), rstd.As<float>()[row], upstream[row],
-                           d_residual ? residual[row] : nullptr, n, out[row]);
-      }
-    });
+    const BackwardArrays<T> arrays = {.x = Rows<const T>(x),
+                                      .dy = Rows<const T>(dy),
+                                      .d_residual = Rows<const T>(d_residual ? d_residual : dy),
+                                      .has_residual = static_cast<bool>(d_residual),
+                                      .gain = gain.As<float>(),
+                                      .rstd = rstd.As<float>(),
+                                      .n = n,
+                                      .dx = Rows<T>(dx)};
+    if (FillsThreads(batch_rows, pool_.size())) {
+      pool_.ParallelFor(batch_rows, 1, [&](int64_t begin, int64_t end, int) {
+        std::fill(gain_sums + begin * n, gain_sums + end * n, 0.0f);
+        for (int64_t r = begin; r < end; ++r) {
+          for (int64_t row = offsets[r] * heads; row < offsets[r + 1] * heads; ++row) {
+            NormRowBackward<T>(arrays, row, gain_sums + r * n);
+          }
+        }
+      });
+    } else {
+      // The sums first: dx may be the memory of dy or x.
+      pool_.ParallelFor(batch_rows * blocks, 1, [&](int64_t begin, int64_t end, int) {
+        for (int64_t work = begin; work < end; ++work) {
+          const int64_t r = work / blocks, column = work % blocks * kBlockColumns;
+          SumGainBlock<T>(arrays, offsets[r] * heads, offsets[r + 1] * heads, column,
+                          std::min(kBlockColumns, n - column), gain_sums + r * n);
+        }
+      });
+      pool_.ParallelFor(rstd.Elements(), RowGrain(n), [&](int64_t begin, int64_t end, int) {
+        for (int64_t row = begin; row < end; ++row) NormRowBackward<T>(arrays, row, nullptr);
+      });
+    }
+  });
+  pool_.ParallelFor(n, RowGrain(batch_rows) * kLanes, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = 0; r < batch_rows; ++r) AddGainSums(gain_sums + r * n, begin, end, target);
   });
 }
 

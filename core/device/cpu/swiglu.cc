@@ -20,8 +20,8 @@ template <class T>
 void SwiGluRow(const T* gate, const T* up, float weight, int64_t n, T* h) {
   const F32x16 w = Set(weight);
   ForEachVector(n, [&](int64_t i, auto lanes) {
-    const F32x16 g = LoadLanes(gate + i, lanes);
-    StoreLanes(h + i, g * Sigmoid(g) * LoadLanes(up + i, lanes) * w, lanes);
+    const F32x16 g = StreamLanes(gate + i, lanes), u = StreamLanes(up + i, lanes);
+    StoreLanes(h + i, g * Sigmoid(g) * u * w, lanes);
   });
 }
 
@@ -31,7 +31,7 @@ float SwiGluRowBackward(const T* gate, const T* up, float weight, const T* dh, i
   const F32x16 w = Set(weight), one = Set(1);
   F32x16 d_weight = Set(0);
   ForEachVector(n, [&](int64_t i, auto lanes) {
-    const F32x16 g = LoadLanes(gate + i, lanes), u = LoadLanes(up + i, lanes), d = LoadLanes(dh + i, lanes);
+    const F32x16 g = StreamLanes(gate + i, lanes), u = StreamLanes(up + i, lanes), d = StreamLanes(dh + i, lanes);
     const F32x16 s = Sigmoid(g), silu = g * s, scaled = d * w;
     d_weight = Fma(d, silu * u, d_weight);
     StoreLanes(d_gate + i, scaled * u * (s * Fma(g, one - s, one)), lanes);
