@@ -56,9 +56,7 @@ inline int ColumnsOfPanel(int64_t out, int64_t panel) {
 template <class T>
 void StoreOperands(Operand<T>* out, F32x16 x) {
   if constexpr (std::is_same_v<T, Bf16> && std::is_same_v<Operand<T>, float>) {
-    alignas(32) Bf16 rounded[kLanes];
-    Store(rounded, x);
-    Store(out, Load(rounded));
+    Store(out, RoundedToBf16(x));
   } else {
     Store(out, x);
   }

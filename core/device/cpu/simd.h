@@ -78,6 +78,15 @@ inline __m256i RoundToBf16(__m512 x) {  // nearest-even in integers: keeps denor
   return _mm512_cvtepi32_epi16(r);
 }
 }  // namespace detail
+// Rounded to bf16, kept as floats.
+inline F32x16 RoundedToBf16(F32x16 x) {
+  const __m512i u = _mm512_castps_si512(x.v), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+  const __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(u, _mm512_set1_epi32(0x400000));
+  const __mmask16 nan = _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q);
+  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_mask_blend_epi32(nan, r, quiet), upper))};
+}
 inline void Store(Bf16* p, F32x16 x) { _mm256_storeu_si256((__m256i*)p, detail::RoundToBf16(x.v)); }
 inline void StorePart(Bf16* p, F32x16 x, int n) {
   _mm256_mask_storeu_epi16(p, FirstLanes(n), detail::RoundToBf16(x.v));
@@ -160,6 +169,11 @@ inline __m256 CutNan(__m256 x) {
   const __m256 upper = _mm256_and_ps(quiet, _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000u))));
   return _mm256_blendv_ps(x, upper, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
+inline __m256 RoundedToBf16(__m256 x) {  // no NaN, or one that is cut
+  const __m256i u = _mm256_castps_si256(x), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+  const __m256i r = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  return _mm256_castsi256_ps(_mm256_and_si256(r, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+}
 // Adds 1 to the upper half where the lower one is above 0x8000, or equal to it and the upper one odd: that is the
 // highest bit of the lower half after it has lost 1 if the upper one is even.
 [[gnu::always_inline]] inline __m256i RoundToBf16(F32x16 x) {
@@ -174,6 +188,12 @@ inline __m256 CutNan(__m256 x) {
   return _mm256_permute4x64_epi64(_mm256_shuffle_epi8(_mm256_add_epi16(upper, carry), order), 0xd8);
 }
 }  // namespace detail
+inline F32x16 RoundedToBf16(F32x16 x) {
+  if (_mm256_movemask_ps(_mm256_cmp_ps(x.lo, x.hi, _CMP_UNORD_Q)) != 0) [[unlikely]] {
+    x = {detail::CutNan(x.lo), detail::CutNan(x.hi)};
+  }
+  return {detail::RoundedToBf16(x.lo), detail::RoundedToBf16(x.hi)};
+}
 inline F32x16 Load(const Bf16* p) { return {detail::FromBf16(p), detail::FromBf16(p + 8)}; }
 inline F32x16 LoadPart(const Bf16* p, int n) {
   alignas(32) Bf16 buffer[16] = {};
@@ -249,6 +269,7 @@ inline uint32_t MaskLess(F32x16 a, F32x16 b) {
   return mask;
 }
 inline F32x16 KeepLanes(F32x16 a, int n, F32x16 others) { CONCLAVE_EACH_LANE_(i < n ? a.v[i] : others.v[i]); }
+inline F32x16 RoundedToBf16(F32x16 x) { CONCLAVE_EACH_LANE_(ToFloat(ToBf16(x.v[i]))); }
 inline F32x16 Load(const Bf16* p) { CONCLAVE_EACH_LANE_(ToFloat(p[i])); }
 inline F32x16 LoadPart(const Bf16* p, int n) { CONCLAVE_EACH_LANE_(i < n ? ToFloat(p[i]) : 0.0f); }
 inline void Store(Bf16* p, F32x16 x) {
