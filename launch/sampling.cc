@@ -45,8 +45,7 @@ Ending Sampling::Generate(std::span<const int32_t> prompt, int64_t max_tokens,
     if (!take(token)) return Ending::kStopped;
     if (i == max_tokens) return Ending::kMaxTokens;
     cached_.push_back(token);
-    const std::vector<int32_t> next(1, token);
-    decoder_->Append({&next, 1});
+    decoder_->Step({&token, 1});
   }
 }
 
@@ -58,8 +57,9 @@ void Sampling::Read(std::span<const int32_t> prompt) {
     decoder_->Clear(0);
     cached_.clear();
   }
-  const std::vector<int32_t> rest(prompt.begin() + static_cast<int64_t>(cached_.size()), prompt.end());
-  decoder_->Append({&rest, 1});
+  const std::span<const int32_t> rest = prompt.subspan(cached_.size());
+  decoder_->Read(0, rest.first(rest.size() - 1));
+  decoder_->Step(rest.last(1));
   cached_.assign(prompt.begin(), prompt.end());
 }
 
