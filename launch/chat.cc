@@ -147,12 +147,13 @@ absl::Status Chat::Answer(const std::string& message) {
   InterruptSignal::Take();                                             // what was pressed before has had its effect
   const std::string prefill(conversation_.chat_template().Prefill());  // the prompt has the answer's first words
   Print(prefill);
-  const Ending ending = sampling_.Generate(prompt, most, [&](int32_t token) {
+  const auto take = [&](int64_t, int32_t token) {
     if (InterruptSignal::Take()) return false;
     tokens.push_back(token);
     Print(text.Push(token));
     return true;
-  });
+  };
+  const Ending ending = sampling_.Generate(prompt, most, take).front();
   Print(text.Finish() + "\n");
   conversation_.Add(data::Role::kAssistant, prefill + data::Decode(tokenizer_, tokens));
   if (ending == Ending::kStopped) Notice("stopped");

@@ -9,6 +9,7 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -85,26 +86,63 @@ absl::Status CheckPrompt(const std::vector<int32_t>& prompt, const char* option,
                                     prompt.size(), config.max_position_embeddings));
 }
 
-// What the user sees of a token: text, or its id.
+void Print(const std::string& text) {
+  fwrite(text.data(), 1, text.size(), stdout);
+  fflush(stdout);
+}
+
+// What the user sees of a sample: text, or ids. One alone is shown as it comes; several would mix, so each is kept.
 class Output {
  public:
-  explicit Output(const data::Tokenizer* tokenizer) {
+  enum class When { kAsItComes, kLater };
+
+  Output(const data::Tokenizer* tokenizer, When when) : when_(when) {
     if (tokenizer) decoder_.emplace(*tokenizer);
   }
   void Push(int32_t token) {
-    Write(decoder_ ? decoder_->Push(token) : absl::StrFormat("%s%d", first_ ? "" : ",", token));
+    Add(decoder_ ? decoder_->Push(token) : absl::StrFormat("%s%d", first_ ? "" : ",", token));
     first_ = false;
   }
-  void Finish() { Write(decoder_ ? decoder_->Finish() + "\n" : "\n"); }
+  // Adds the end of the line; then what was kept, if anything.
+  std::string Finish() {
+    Add(decoder_ ? decoder_->Finish() + "\n" : "\n");
+    return std::move(kept_);
+  }
 
  private:
-  static void Write(const std::string& text) {
-    fwrite(text.data(), 1, text.size(), stdout);
-    fflush(stdout);
+  void Add(const std::string& text) {
+    if (when_ == When::kAsItComes) return Print(text);
+    kept_ += text;
   }
+  const When when_;
   std::optional<data::StreamDecoder> decoder_;
+  std::string kept_;
   bool first_ = true;
 };
+
+void WriteSamples(std::span<const int32_t> prompt, int64_t max_tokens, int64_t first_sample,
+                  const data::Tokenizer* tokenizer, Sampling& sampling) {
+  const bool several = sampling.samples() > 1;
+  std::vector<Output> outputs;
+  outputs.reserve(sampling.samples());
+  for (int64_t i = 0; i < sampling.samples(); ++i) {
+    outputs.emplace_back(tokenizer, several ? Output::When::kLater : Output::When::kAsItComes);
+  }
+  sampling.Generate(prompt, max_tokens, [&](int64_t i, int32_t token) {
+    outputs[i].Push(token);
+    return true;
+  });
+  for (int64_t i = 0; i < sampling.samples(); ++i) {
+    const std::string text = outputs[i].Finish();
+    if (several) Print(absl::StrFormat("--- sample %d\n%s", first_sample + i, text));
+  }
+}
+
+// On stderr, so that output can be piped.
+void PrintSpeed(const SamplingSpeed& speed) {
+  if (speed.tokens == 0) return;
+  fputs((core::Styled(STDERR_FILENO, core::Style::kDim, speed.Text()) + "\n").c_str(), stderr);
+}
 
 // The model with a cache for `capacity` tokens.
 struct Generator {
@@ -121,10 +159,26 @@ absl::StatusOr<Generator> LoadGenerator(const GenerateOptions& options, const st
   ASSIGN_OR_RETURN(const core::Precision precision, ChoosePrecision(options.precision, config));
   Generator generator;
   ASSIGN_OR_RETURN(generator.loaded, LoadForInference(dir, config, precision, options.threads, capacity));
-  ASSIGN_OR_RETURN(Sampling sampling,
-                   Sampling::Create(*generator.loaded.model, options.sampling, capacity, std::move(end_tokens)));
-  generator.sampling = std::make_unique<Sampling>(std::move(sampling));
+  auto sampling = Sampling::Create(*generator.loaded.model, options.sampling, capacity, std::move(end_tokens));
+  if (absl::IsResourceExhausted(sampling.status())) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("%s; give a smaller %s", std::string(sampling.status().message()),
+                        options.context > 0 ? "--context" : "--samples or --max-tokens"));
+  }
+  RETURN_IF_ERROR(sampling.status());
+  generator.sampling = std::make_unique<Sampling>(*std::move(sampling));
   return generator;
+}
+
+// Numbers of samples are 32 bits of what keys a draw.
+absl::Status CheckSamples(const GenerateOptions& options, bool conversation) {
+  const SamplingOptions& sampling = options.sampling;
+  if (conversation && sampling.samples > 1) {
+    return UsageError("--samples: a conversation has one answer to a message; give --prompt for several");
+  }
+  if (sampling.sample + sampling.samples - 1 <= INT32_MAX) return absl::OkStatus();
+  return UsageError(absl::StrFormat("--samples: %d from sample %d on end beyond %d, the greatest number of a sample",
+                                    sampling.samples, sampling.sample, INT32_MAX));
 }
 
 absl::StatusOr<ExitCode> Converse(const GenerateOptions& options, const std::string& dir, const FolderConfig& config,
@@ -137,9 +191,11 @@ absl::StatusOr<ExitCode> Converse(const GenerateOptions& options, const std::str
   const int64_t capacity = options.context > 0 ? options.context : std::min(positions, kDefaultContext);
   ASSIGN_OR_RETURN(data::ChatTemplate chat_template, ChooseTemplate(options, tokenizer));
   ASSIGN_OR_RETURN(const Generator generator, LoadGenerator(options, dir, config, &tokenizer, capacity));
-  return Chat(tokenizer, std::move(chat_template), *generator.sampling, options.system,
-              options.max_tokens.value_or(kDefaultChatTokens))
-      .Run();
+  Chat chat(tokenizer, std::move(chat_template), *generator.sampling, options.system,
+            options.max_tokens.value_or(kDefaultChatTokens));
+  ASSIGN_OR_RETURN(const ExitCode code, chat.Run());
+  PrintSpeed(generator.sampling->speed());
+  return code;
 }
 
 absl::StatusOr<ExitCode> Continue(const GenerateOptions& options, const std::string& dir, const FolderConfig& config,
@@ -154,18 +210,16 @@ absl::StatusOr<ExitCode> Continue(const GenerateOptions& options, const std::str
                                      config.model.max_position_embeddings, max_tokens));
   }
   ASSIGN_OR_RETURN(const Generator generator, LoadGenerator(options, dir, config, tokenizer, length + max_tokens));
-  Output output(tokenizer);
-  generator.sampling->Generate(prompt, max_tokens, [&](int32_t token) {
-    output.Push(token);
-    return true;
-  });
-  output.Finish();
+  WriteSamples(prompt, max_tokens, options.sampling.sample, tokenizer, *generator.sampling);
+  PrintSpeed(generator.sampling->speed());
   return ExitCode::kDone;
 }
 
 }  // namespace
 
 absl::StatusOr<ExitCode> Generate(const GenerateOptions& options) {
+  const bool conversation = options.chat && !options.prompt;
+  RETURN_IF_ERROR(CheckSamples(options, conversation));
   ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(options.dir));
   ASSIGN_OR_RETURN(const FolderConfig config, ReadFolderConfig(dir));
   if (options.prompt_ids) return Continue(options, dir, config, nullptr);
@@ -174,7 +228,6 @@ absl::StatusOr<ExitCode> Generate(const GenerateOptions& options) {
     return absl::Status(tokenizer.status().code(), absl::StrFormat("%s; without a tokenizer give --prompt-ids 1,2,3",
                                                                    std::string(tokenizer.status().message())));
   }
-  const bool conversation = options.chat && !options.prompt;
   return conversation ? Converse(options, dir, config, **tokenizer) : Continue(options, dir, config, tokenizer->get());
 }
 

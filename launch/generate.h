@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `conclave generate`: text from a model folder, token by token as it comes; with --chat a conversation.
+// `conclave generate`: text from a model folder, token by token as it comes, or several samples at once; with --chat a
+// conversation. Text goes to stdout, and how fast it came to stderr.
 #pragma once
 
 #include <cstdint>

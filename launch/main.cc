@@ -90,6 +90,10 @@ void AddSampling(CLI::App& app, SamplingOptions& options) {
   add("--seed", options.seed, "N", "of the random draws")->check(Within<int64_t>(0, INT64_MAX));
   add("--sample", options.sample, "N", "number of the sample: other draws of the same seed")
       ->check(Within<int64_t>(0, INT32_MAX));
+  add("--samples", options.samples, "N",
+      "samples of one prompt, decoded side by side: --sample and the numbers after it. Several are printed in the end, "
+      "each under a line `--- sample K`")
+      ->check(Within<int64_t>(1, 4096));
 }
 
 void AddGenerate(CLI::App& root, GenerateOptions& options, Command& command) {
@@ -120,6 +124,7 @@ void AddGenerate(CLI::App& root, GenerateOptions& options, Command& command) {
   AddSampling(app, options.sampling);
   AddPrecision(app, options.precision, "default: as the folder is stored");
   AddThreads(app, options.threads);
+  app.footer("The last line of standard error: 16 tokens read in 0.021 s, 8,192 drawn at 12,700 tokens/s");
   app.callback([&] { command = [&] { return Generate(options); }; });
 }
 

@@ -10,9 +10,10 @@ does meets both.
 
 Not like for like, in PyTorch's favour: its step has no gradient clipping, balance loss or router bias update; ours has.
 Its bf16 is pure (weights and moments); Conclave keeps f32 masters and moments. Conclave's gradients are exact integer
-sums: no split into threads changes a bit. Decoding is timed from the first new token to the last; Conclave prints each.
-`conclave generate` decodes one sequence, so a batch is PyTorch's alone. Neighbours slow barriers most: figures of a
-busy machine say little about the programs, so the load stands beside each.
+sums: no split into threads changes a bit. Decoding is timed from the first new token to the last; `conclave generate`
+says how fast it was on stderr, printing of a single sample included. In a batch PyTorch continues each of its prompts
+greedily; Conclave draws samples of one prompt: a draw costs more than a maximum, and some samples end early.
+Neighbours slow barriers most: figures of a busy machine say little about the programs, so the load stands beside each.
 
 Exit codes: 0 done, 1 a program failed, 2 something is missing.
 """
@@ -23,13 +24,13 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "bench_tiny.yaml"
@@ -185,11 +186,12 @@ def choose_variant(peers, workload, options):
 
 
 def run_conclave(options, *arguments):
+    """What it writes to stdout and stderr."""
     command = [options.binary, *map(str, arguments), "--threads", str(options.threads)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failure(f"{options.binary} {arguments[0]} failed ({done.returncode}):\n{done.stderr.strip()[-2000:]}")
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 def read_lines(path):
@@ -205,20 +207,16 @@ def conclave_train(options, work, precision, steps, *arguments):
     return folder, read_lines(folder / "metrics.jsonl")[1:]
 
 
-def conclave_decode(options, folder, prompt):
-    """Tokens per second from the first new token to the last, and the tokens."""
-    command = [options.binary, "generate", str(folder), "--temperature", "0", "--max-tokens", str(NEW_TOKENS),
-               "--prompt-ids", ",".join(map(str, prompt)), "--threads", str(options.threads)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
-        text, times = b"", []
-        while piece := process.stdout.read(1 << 16):
-            times.append(time.perf_counter())
-            text += piece
-        errors = process.stderr.read().decode()
-    tokens = [int(token) for token in text.decode().split(",") if token.strip()]
-    if process.returncode != 0 or len(tokens) < 2:
-        raise Failure(f"conclave generate failed ({process.returncode}) with {len(tokens)} tokens:\n{errors}")
-    return (len(tokens) - 1) / (times[-1] - times[0]), tokens
+def conclave_decode(options, folder, prompt, sequences):
+    """Tokens per second from the first new token to the last, and a single sequence's tokens."""
+    how = ["--temperature", 0] if sequences == 1 else ["--samples", sequences]  # greedy samples would be equal
+    text, said = run_conclave(options, "generate", folder, "--prompt-ids", ",".join(map(str, prompt)), "--max-tokens",
+                              NEW_TOKENS, *how)
+    speed = re.search(r"drawn at ([\d,]+) tokens/s", said)
+    if not speed:
+        raise Failure(f"{options.binary} generate says no speed: {said.strip()}")
+    tokens = [int(token) for token in text.split(",") if token.strip()] if sequences == 1 else None
+    return int(speed[1].replace(",", "")), tokens
 
 
 def check_same_tokens(ours, theirs):
@@ -231,15 +229,14 @@ def conclave_speeds(options, work, folder, workload, repeats, prompts):
     if workload["kind"] == "train":
         metrics = conclave_train(options, work, workload["precision"], repeats)[1]
         return [line["tokens_per_second"] for line in metrics], None
-    results = [conclave_decode(options, folder, prompts[0]) for _ in range(repeats)]
-    return [speed for speed, _ in results], [results[-1][1]]
+    results = [conclave_decode(options, folder, prompts[0], workload["sequences"]) for _ in range(repeats)]
+    return [speed for speed, _ in results], results[-1][1]
 
 
 def compare(name, folder, work, options):
     """A row of the table: both alternate, after PyTorch has chosen its variant."""
     workload = {key: value for key, value in WORKLOADS[name].items() if key != "goal"}
     print(f"{name} (load {os.getloadavg()[0]:.1f})", flush=True)
-    both = workload["kind"] == "train" or workload["sequences"] == 1
     repeats = options.repeats if workload["kind"] == "train" else 2
     theirs, ours, loads = [], [], []
     with TorchPeers(folder, options.threads) as peers:
@@ -250,17 +247,15 @@ def compare(name, folder, work, options):
             # The first is left out here, too: caches and clocks are the other program's.
             speeds, their_tokens = torch_speeds(peers, workload, variant, repeats + 1, prompts)
             theirs.append(speeds[1:])
-            if both:
-                speeds, our_tokens = conclave_speeds(options, work, folder, workload, repeats, prompts)
-                ours.append(speeds)
-                if our_tokens:
-                    check_same_tokens(our_tokens[0], their_tokens[0])
+            speeds, our_tokens = conclave_speeds(options, work, folder, workload, repeats, prompts)
+            ours.append(speeds)
+            if our_tokens:
+                check_same_tokens(our_tokens, their_tokens[0])
             loads.append(os.getloadavg()[0])
     row = {"name": name, "goal": WORKLOADS[name]["goal"], "variant": describe(variant), "trials": trials,
            "pytorch": sum(theirs, []), "conclave": sum(ours, []), "loads": loads}
-    if ours:
-        row["ratio"] = statistics.median(statistics.median(a) / statistics.median(b) for a, b in zip(ours, theirs))
-        row["ratio_of_best"] = max(row["conclave"]) / max(row["pytorch"])
+    row["ratio"] = statistics.median(statistics.median(a) / statistics.median(b) for a, b in zip(ours, theirs))
+    row["ratio_of_best"] = max(row["conclave"]) / max(row["pytorch"])
     return row
 
 
@@ -273,13 +268,11 @@ def measure_peak(options, work, precision):
 
 def print_row(row):
     def side(speeds):
-        if not speeds:
-            return f"{'no command for it':>24}"
         text = f"{statistics.median(speeds):,.0f} (best {max(speeds):,.0f})"
         share = statistics.median(speeds) * row["flops"] / row["peak"] if "peak" in row else None
         return f"{text:>24}" + (f" {100 * share:3.0f} %" if share else "")
 
-    ratio = f"{row['ratio']:5.2f} x (best {row['ratio_of_best']:.2f})" if "ratio" in row else f"{'-':>7}"
+    ratio = f"{row['ratio']:5.2f} x (best {row['ratio_of_best']:.2f})"
     print(f"{row['name']:<11}{side(row['pytorch']):<31}{side(row['conclave']):<31}{ratio:<22}{row['goal']:>5} x"
           f"   {min(row['loads']):.1f} to {max(row['loads']):.1f}   {row['variant']}")
 

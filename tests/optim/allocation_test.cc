@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "core/model/decoder.h"
 #include "tests/support/tiny_model.h"
 
 namespace {
@@ -42,6 +43,19 @@ void ExpectNoAllocations(core::OperationProfile* profile) {
 }
 
 TEST(Trainer, ASteadyStepAllocatesNothing) { ExpectNoAllocations(nullptr); }
+
+TEST(Decoder, ASteadyStepAllocatesNothing) {
+  auto device = testing::MakeDevice("", 2);
+  auto model = testing::MakeTrainingModel(testing::TinyConfig(), *device);
+  auto decoder = core::Decoder::Create(*model, 3, 40);
+  ASSERT_TRUE(decoder.ok()) << decoder.status();
+  const int32_t prompt[] = {1, 2, 3, 4}, next[] = {5, 6, -1};
+  (*decoder)->Read(1, prompt);
+  for (int step = 1; step <= 3; ++step) (*decoder)->Step(next);
+  const int64_t before = allocations.load();
+  for (int step = 4; step <= 30; ++step) (*decoder)->Step(next);
+  EXPECT_EQ(allocations.load() - before, 0);
+}
 
 TEST(Trainer, AProfiledStepAllocatesNothing) {
   core::OperationProfile profile{};

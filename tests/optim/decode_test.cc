@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decoding with a cache computes the logits of a full forward pass, bit for bit, whoever else is in the batch; and a document's
-// log-probabilities do not depend on where it was packed.
+// Decoding with a cache computes the logits of a full forward pass, bit for bit, whoever else is in the batch; and a
+// document's log-probabilities do not depend on where it was packed.
 #include <cstring>
+#include <span>
 
 #include "core/model/decoder.h"
 #include "tests/support/tiny_model.h"
@@ -68,20 +69,44 @@ TEST_P(DecodeLaw, CachedLogitsAreThoseOfAFullForward) {
   auto decoder = core::Decoder::Create(*model, 3, 160);
   ASSERT_TRUE(decoder.ok()) << decoder.status();
   std::vector<size_t> done(3, 0);
+  for (int b = 0; b < 3; ++b) {
+    (*decoder)->Read(b, std::span(sequences[b]).first(prompt[b]));
+    done[b] = prompt[b];
+  }
   for (int round = 0; done[1] < 70; ++round) {
-    std::vector<std::vector<int32_t>> next(3);
+    std::vector<int32_t> next(3, -1);
     for (int b = 0; b < 3; ++b) {
-      size_t count = round == 0 ? prompt[b] : 1;
-      if (b == 2 && round < 5) count = 0;
-      count = std::min(count, sequences[b].size() - done[b]);
-      next[b].assign(sequences[b].begin() + done[b], sequences[b].begin() + done[b] + count);
-      done[b] += count;
+      const bool waits = b == 2 && round < 5;
+      if (!waits && done[b] < sequences[b].size()) next[b] = sequences[b][done[b]++];
     }
-    (*decoder)->Append(next);
+    (*decoder)->Step(next);
     for (int b = 0; b < 3; ++b) {
-      if (next[b].empty()) continue;
+      if (next[b] < 0) continue;
       ASSERT_EQ(std::memcmp((*decoder)->logits().As<float>() + b * 97, full[b].data() + (done[b] - 1) * 97, 97 * 4), 0)
           << "sequence " << b << ", token " << done[b];
+    }
+  }
+}
+
+TEST_P(DecodeLaw, ACopyGoesOnAsItsOriginal) {
+  auto device = testing::MakeDevice("", 2);
+  core::Config config = FamilyConfig(GetParam().family, GetParam().precision);
+  config.data.sequence_length = 100;
+  auto model = testing::MakeTrainingModel(config, *device);
+  const std::vector<int32_t> tokens = RandomTokens(100, 1), other = RandomTokens(80, 2);
+  const std::vector<float> full = FullLogits(*model, tokens);
+  auto decoder = core::Decoder::Create(*model, 3, 100);
+  ASSERT_TRUE(decoder.ok()) << decoder.status();
+  (*decoder)->Read(0, other);  // what the copy replaces, longer and not
+  (*decoder)->Read(1, std::span(tokens).first(70));
+  (*decoder)->Read(2, std::span(other).first(5));
+  (*decoder)->Copy(1, 0);
+  (*decoder)->Copy(1, 2);
+  for (size_t s = 70; s < 100; ++s) {
+    (*decoder)->Step(std::vector<int32_t>(3, tokens[s]));
+    for (int b = 0; b < 3; ++b) {
+      ASSERT_EQ(std::memcmp((*decoder)->logits().As<float>() + b * 97, full.data() + s * 97, 97 * 4), 0)
+          << "sequence " << b << ", token " << s;
     }
   }
 }
@@ -126,8 +151,9 @@ TEST_P(DecodeLaw, LogProbabilitiesDoNotDependOnThePacking) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, DecodeLaw,
-                         ::testing::Values(Case{"deepseek_v3", "f32"}, Case{"deepseek_v3", "bf16"}, Case{"qwen2", "f32"},
-                                           Case{"qwen3", "bf16"}, Case{"qwen3_moe", "f32"}, Case{"llama", "f32"}),
+                         ::testing::Values(Case{"deepseek_v3", "f32"}, Case{"deepseek_v3", "bf16"},
+                                           Case{"qwen2", "f32"}, Case{"qwen3", "bf16"}, Case{"qwen3_moe", "f32"},
+                                           Case{"llama", "f32"}),
                          [](const auto& info) { return info.param.family + "_" + info.param.precision; });
 
 }  // namespace
