@@ -4,14 +4,7 @@
 // all of them. Reductions over lanes use one tree: i with i + 8, i + 4, i + 2, i + 1.
 #pragma once
 
-// GCC 12 warns about the undefined registers inside its own AVX-512 intrinsics (GCC bug 105593).
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#if !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
 #include <immintrin.h>
-#pragma GCC diagnostic pop
 
 #include <bit>
 #include <cstdint>
