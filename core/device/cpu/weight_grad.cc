@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Weight gradients as exact sums: dW[n, k] += round over segments (sum over the segment's tokens of dy[t, n] x[t, k]).
-// The same tile kernel as everywhere, with tokens as its k. When the f32 chain of a segment ends, the 8 x 48 tile is
-// rounded and added to an int64 tile (3 KiB, first-level cache). The gradient itself, as large as twice the weights, is
-// touched once per call and fetched ahead.
+// The same tile kernel as everywhere, with tokens as its k, on tiles of a panel of n by a panel of k. When the f32
+// chain of a segment ends, a tile is rounded and added to an int64 tile (18 KiB). The gradient itself, as large as
+// twice the weights, is touched once per call and fetched ahead.
 #include <algorithm>
 #include <span>
 
@@ -20,7 +20,7 @@ namespace {
 constexpr int64_t kMaxPanelsOfN = 4, kMaxPanelsOfK = 3;
 constexpr int64_t kChunkSteps = kTileSteps < 256 ? kTileSteps : 256;
 constexpr int64_t kItemsPerThread = 3;
-constexpr int64_t kTileElements = kTileRows * kPanelColumns, kTilesPerPanel = kPanelColumns / kTileRows;
+constexpr int64_t kTileElements = kPanelColumns * kPanelColumns;
 
 // Tokens of one segment within one chunk.
 struct Piece {
@@ -107,7 +107,7 @@ struct WorkSpace {
     alignas(128) int64_t sum[kTileElements];  // not used if there is one chain only
     float c[kTileElements];                   // f32 chains of a segment that goes on in the next chunk
   };
-  Tile tiles[kMaxPanelsOfN][kMaxPanelsOfK][kTilesPerPanel];
+  Tile tiles[kMaxPanelsOfN][kMaxPanelsOfK];
 };
 
 template <class T>
@@ -131,18 +131,11 @@ class ItemSum {
     bool first, last;  // of the matrix
     bool direct;       // one chain only: its sums need no tile
   };
-  struct TileIndex {
-    int64_t n, k, tile;  // panels of the item, tile of the panel of n
-  };
-
   void AddChunk(std::span<const Piece> pieces, const Chunk& chunk) {
     for (int64_t k = 0; k < item_.panels_k; ++k) PackPieces<T>(args_.x, item_.first_k + k, pieces, space_.x[k]);
     for (int64_t n = 0; n < item_.panels_n; ++n) {
       PackPieces<T>(args_.dy, item_.first_n + n, pieces, space_.dy);
-      const int rows = ColumnsOfPanel(args_.dy.size(1), item_.first_n + n);
-      for (int64_t k = 0; k < item_.panels_k; ++k) {
-        for (int64_t tile = 0; tile * kTileRows < rows; ++tile) AddTileOfChunk(pieces, chunk, {n, k, tile});
-      }
+      for (int64_t k = 0; k < item_.panels_k; ++k) AddTileOfChunk(pieces, chunk, n, k);
     }
   }
 
@@ -151,29 +144,28 @@ class ItemSum {
     int64_t* first;
     int64_t stride;
   };
-  Sums Target(const TileIndex& index) const {
+  Sums Target(int64_t n, int64_t k) const {
     const Tensor& target = args_.target.sum;
     const int64_t matrix = target.rank == 3 ? item_.matrix * target.stride(0) : 0,
                   stride = target.stride(target.rank - 2);
-    const int64_t row = (item_.first_n + index.n) * kPanelColumns + index.tile * kTileRows;
-    return {target.As<int64_t>() + matrix + row * stride + (item_.first_k + index.k) * kPanelColumns, stride};
+    const int64_t row = (item_.first_n + n) * kPanelColumns, column = (item_.first_k + k) * kPanelColumns;
+    return {target.As<int64_t>() + matrix + row * stride + column, stride};
   }
 
-  void AddTileOfChunk(std::span<const Piece> pieces, const Chunk& chunk, const TileIndex& index) {
+  // Panel n by panel k of the item.
+  void AddTileOfChunk(std::span<const Piece> pieces, const Chunk& chunk, int64_t n, int64_t k) {
     constexpr int64_t kStep = kPanelColumns * kStepDepth<T>;
-    const int64_t left = args_.dy.size(1) - (item_.first_n + index.n) * kPanelColumns - index.tile * kTileRows;
-    const int64_t rows = left < kTileRows ? left : kTileRows;
-    const int columns = ColumnsOfPanel(args_.x.size(1), item_.first_k + index.k);
-    const Sums target = Target(index);
+    const int rows = ColumnsOfPanel(args_.dy.size(1), item_.first_n + n);
+    const int columns = ColumnsOfPanel(args_.x.size(1), item_.first_k + k);
+    const Sums target = Target(n, k);
     if (chunk.last) FetchRows(target.first, rows, columns * 8, target.stride * 8);
-    typename WorkSpace<T>::Tile& tile = space_.tiles[index.n][index.k][index.tile];
+    typename WorkSpace<T>::Tile& tile = space_.tiles[n][k];
     if (chunk.first && !chunk.direct) std::fill_n(tile.sum, kTileElements, 0);
     const Sums sums = chunk.direct ? target : Sums{tile.sum, kPanelColumns};
     bool beyond = false;
     for (const Piece& piece : pieces) {
-      const Operand<T>* dy = space_.dy + piece.step * kStep + index.tile * kTileRows * kStepDepth<T>;
-      const Operand<T>* x = space_.x[index.k] + piece.step * kStep;
-      GemmTile(rows, columns, piece.steps, dy, 1, kPanelColumns, x, tile.c, kPanelColumns, !piece.starts);
+      GemmTile(rows, columns, piece.steps, space_.dy + piece.step * kStep, 1, kPanelColumns,
+               space_.x[k] + piece.step * kStep, tile.c, kPanelColumns, !piece.starts);
       if (!piece.ends) continue;
       beyond |= AddFixedTile(rows, columns, tile.c, kPanelColumns, sums.first, sums.stride, args_.target.limit);
     }
