@@ -44,19 +44,23 @@ struct OperandRows {
   int64_t stride;  // in steps
 };
 
-// In place where they are operands already; an odd length or stride of rows that are read in pairs needs a padded copy.
+// In place where they are operands already, if they do not fall into the same few cache sets: rows that stand pages
+// apart do. An odd length or stride of rows that are read in pairs needs a padded copy, too.
 template <class T>
 OperandRows<T> RowsOf(const Tensor& x, int64_t begin, int64_t end, ThreadPool& pool, int thread) {
   constexpr int kDepth = kStepDepth<T>;
+  constexpr int64_t kPage = 4096, kSpread = 16;  // bytes; steps
   const int64_t depth = x.size(1), row = x.stride(0), steps = PanelSteps<T>(depth);
   const T* data = x.As<T>() + begin * row;
   if constexpr (std::is_same_v<T, Operand<T>>) {
-    if (depth % kDepth == 0 && row % kDepth == 0) return {data, row / kDepth};
+    const bool apart = row * static_cast<int64_t>(sizeof(T)) % kPage != 0 || end - begin <= kTileRows;
+    if (depth % kDepth == 0 && row % kDepth == 0 && apart) return {data, row / kDepth};
   }
-  const int64_t padded = steps * kDepth, bytes = (end - begin) * padded * static_cast<int64_t>(sizeof(Operand<T>));
+  const int64_t padded = (steps + kSpread) * kDepth;
+  const int64_t bytes = (end - begin) * padded * static_cast<int64_t>(sizeof(Operand<T>));
   auto* copy = static_cast<Operand<T>*>(pool.Scratch(thread, bytes));
   for (int64_t m = 0; m < end - begin; ++m) PackRow<T>(data + m * row, depth, copy + m * padded);
-  return {copy, steps};
+  return {copy, steps + kSpread};
 }
 
 // One block of rows of x times one panel.
@@ -89,23 +93,23 @@ class PanelProduct {
         Fetch(gemm_.addend, begin_, rows_, column, columns);
       }
       GemmTile(rows_, columns, count, x_.data + first * kStepDepth<T>, x_.stride, 1,
-               b_ + first * kPanelColumns * kStepDepth<T>, c, ldc, first > 0, WhatIsNext(first));
+               b_ + first * kPanelColumns * kStepDepth<T>, c, ldc, first > 0, WhatIsNext(first, count));
       first += count;
     } while (first < steps_);
     if (!direct) Finish(gemm_, begin_, rows_, column, columns, c);
   }
 
  private:
-  // What to fetch in the chunk of steps from `first` on: at the first panel the next rows of x, later the next panel.
-  Ahead WhatIsNext(int64_t first) const {
+  // What to fetch during the chunk of `count` steps from `first` on: at the first panel the next rows of x, later what
+  // comes next of the panels.
+  Ahead WhatIsNext(int64_t first, int64_t count) const {
     constexpr int64_t kStepBytes = sizeof(float), kLine = 64, kRowLines = 8,
                       kPanelLines = kPanelColumns * kStepBytes / kLine;
     if (panel_ == 0 && x_.stride == steps_) {
       const Operand<T>* next = x_.data + (rows_ * steps_ + first * rows_) * kStepDepth<T>;
       return {next, kRowLines * kLine, kRowLines};
     }
-    if (panel_ + 1 == NumPanels(gemm_.w.out)) return {};
-    return Ahead{b_ + PanelElements<T>(gemm_.w.in), kPanelColumns * kStepBytes, kPanelLines}.From(first);
+    return {b_ + (first + count) * kPanelColumns * kStepDepth<T>, kPanelColumns * kStepBytes, kPanelLines};
   }
 
   const GemmArgs& gemm_;
