@@ -145,11 +145,37 @@ void Multiply(const PanelProduct<T>& product, float* c, int64_t ldc, bool accumu
   }
 }
 
-// Rounds n sums to T.
+// Stores n sums times `factor`, rounded to T.
 template <class T>
-void StoreRounded(const float* sums, int64_t n, T* out) {
-  ForEachVector(n, [&](int64_t i, auto lanes) { StoreLanes(out + i, LoadLanes(sums + i, lanes), lanes); });
+void StoreScaled(const float* sums, int64_t n, float factor, T* out) {
+  ForEachVector(n,
+                [&](int64_t i, auto lanes) { StoreLanes(out + i, LoadLanes(sums + i, lanes) * Set(factor), lanes); });
 }
+
+// Operands that replace the floats they are computed from, where both have the same type; else their own memory.
+template <class T>
+Operand<T>* InPlaceOr([[maybe_unused]] float* floats, int64_t elements, Carver& carver) {
+  if constexpr (std::is_same_v<Operand<T>, float>) {
+    return floats;
+  } else {
+    return carver.Take<Operand<T>>(elements);
+  }
+}
+
+// 2^x for x <= 2: relative error below 1e-7; 0 below -126; NaN stays. Weights are powers of 2, because their exponent
+// then needs no second reduction, and log2(e) costs nothing: it is part of the scale.
+inline F32x16 Exp2(F32x16 x) {
+  const F32x16 shift = Set(0x1.8p23f), t = x + shift, f = x - (t - shift);  // t: x as the nearest integer
+  F32x16 p = Set(1.55946778e-4f);
+  p = Fma(p, f, Set(1.34066434e-3f));
+  p = Fma(p, f, Set(9.61769279e-3f));
+  p = Fma(p, f, Set(5.55031039e-2f));
+  p = Fma(p, f, Set(2.40226522e-1f));
+  p = Fma(p, f, Set(6.93147242e-1f));
+  p = Fma(p, f, Set(1.0f));
+  return SelectLess(x, Set(-126.0f), Set(0.0f), p * ScaleByPowerOfTwo(Set(1.0f), t));
+}
+inline constexpr float kLog2E = 1.44269504f;
 
 // How many of the 16 lanes from `begin` stand before `end`.
 inline int LanesBefore(int64_t begin, int64_t end) {
