@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // out = softmax(scale q k^T, keys up to the query's own) v, one block of keys after the other (FlashAttention, Dao
 // 2022). A work item is up to 256 (query, head) rows that read the same key head: the panels of a key block are packed
-// once for all of them, then groups of 32 rows pass over it. Per row and block, with m the largest q k so far and
+// once for all of them, then groups of 64 rows pass over it. Per row and block, with m the largest q k so far and
 // weights w = e^(scale (q k - m')):
 //   m' = max(m, block),  f = e^(scale (m - m')),  l' = l f + sum of w,  acc' = acc f + w v,  at the end out = acc / l;
 // w is rounded to the compute dtype for the product, not for the sum.
@@ -13,7 +13,7 @@ namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
 constexpr int64_t kItemRows = 256;
-constexpr int64_t kGroupRows = 32;
+constexpr int64_t kGroupRows = 64;
 constexpr float kMasked = -__builtin_inff();
 
 // Queries of an item.
@@ -41,8 +41,8 @@ struct Scratch {
   T* keys;                   // [96][depth]: where a block's keys are gathered
   Operand<T>* key_panels;    // 2 panels: B(k, key)
   Operand<T>* value_panels;  // panels of dv: B(key, n)
-  float* scores;             // [32][96]
-  Operand<T>* weights;       // [32][96]; the memory of the scores, where operands are floats
+  float* scores;             // [64][96]
+  Operand<T>* weights;       // [64][96]; the memory of the scores, where operands are floats
   float* sums;               // [rows][dv]
   float* largest;            // [rows]: m
   float* total;              // [rows]: l

@@ -3,7 +3,7 @@
 // d_out * out (16 lanes): dV = P^T dO, dP = dO V^T, dS = P (dP - D), dQ = scale dS K, dK = scale dS^T Q; P and dS are
 // rounded to the compute dtype for the products, sums are f32 and rounded once.
 // A work item is one key head of one row. It takes the query heads of the group in ascending order, for each the blocks
-// of 96 keys, for each the blocks of 64 queries that see them: every sum has one order, whatever the number of threads.
+// of 96 keys, for each the blocks of 96 queries that see them: every sum has one order, whatever the number of threads.
 #include <type_traits>
 
 #include "core/device/cpu/attention_block.h"
@@ -13,7 +13,7 @@
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
-constexpr int64_t kQueryBlock = 64;
+constexpr int64_t kQueryBlock = 96;
 
 // Two bf16 rows as pairs: out[i] = (low[i], high[i]) for i < n, a multiple of 8.
 inline void Interleave(const Bf16* low, const Bf16* high, int64_t n, Bf16* out) {
@@ -25,7 +25,7 @@ inline void Interleave(const Bf16* low, const Bf16* high, int64_t n, Bf16* out) 
   }
 }
 
-// Weights and score gradients of 64 queries and 96 keys, as the products read them.
+// Weights and score gradients of 96 queries and 96 keys, as the products read them.
 template <class T>
 struct Tile {
   explicit Tile(Carver& carver)
@@ -36,10 +36,10 @@ struct Tile {
         d_scores_by_key(InPlaceOr<T>(scores, kElements, carver)) {}
 
   static constexpr int64_t kElements = kQueryBlock * kKeyBlock;
-  float* scores;                // [64][96]: q k
-  float* d_weights;             // [64][96]: dP
-  Operand<T>* by_query;         // [64][96]: dS, steps along keys
-  Operand<T>* weights_by_key;   // P, steps along queries: float [64][96]; Bf16 [32][96][2]
+  float* scores;                // [96][96]: q k
+  float* d_weights;             // [96][96]: dP
+  Operand<T>* by_query;         // [96][96]: dS, steps along keys
+  Operand<T>* weights_by_key;   // P, steps along queries: float [96][96]; Bf16 [48][96][2]
   Operand<T>* d_scores_by_key;  // dS likewise
 };
 
