@@ -6,6 +6,7 @@
 //   m' = max(m, block),  f = e^(scale (m - m')),  l' = l f + sum of w,  acc' = acc f + w v,  at the end out = acc / l;
 // w is rounded to the compute dtype for the product, not for the sum.
 #include "core/device/cpu/attention_block.h"
+#include "core/device/cpu/attention_few_rows.h"
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/device/cpu/dispatch.h"
 
@@ -96,9 +97,15 @@ class RunForward {
       scratch_.total[row] = 0;
     }
     for (int64_t first = 0; first < keys; first += kKeyBlock) {
+      const int64_t first_row = std::max<int64_t>(0, first - run_.position) * sizes_.Group();  // that sees the block
+      if constexpr (kHasFewRows<T>) {
+        if (rows <= kFewRows) {
+          FewRows(first, first_row, rows - first_row);
+          continue;
+        }
+      }
       PackBlock(first, std::min(kKeyBlock, keys - first));
-      const int64_t first_query = std::max<int64_t>(0, first - run_.position);  // the first that sees the block
-      for (int64_t row = first_query * sizes_.Group(); row < rows; row += kGroupRows) {
+      for (int64_t row = first_row; row < rows; row += kGroupRows) {
         RowGroup(first, row, std::min(kGroupRows, rows - row));
       }
     }
@@ -119,7 +126,8 @@ class RunForward {
 
   void PackBlock(int64_t first, int64_t count) {
     const int64_t key = run_.first_key + first;
-    PackRowPanels<T>(sizes_.depth, count, KeyRows(args_, b_, g_, key, count, scratch_.keys), scratch_.key_panels);
+    PackRowPanels<T>(sizes_.depth, count, Gather(KeysFrom<T>(args_, b_, g_, key), count, scratch_.keys),
+                     scratch_.key_panels);
     PackColumnPanels<T>(count, sizes_.width, ValueRows<T>(args_, b_, g_, key), scratch_.value_panels,
                         PanelElements<T>(kKeyBlock));
   }
@@ -158,6 +166,18 @@ class RunForward {
                    .panels = scratch_.value_panels,
                    .pitch = PanelElements<T>(kKeyBlock)},
                   scratch_.sums + (row + begin) * sizes_.width, sizes_.width, first > 0);
+    });
+  }
+
+  void FewRows(int64_t first, int64_t row, int64_t rows) {
+    const int64_t key = run_.first_key + first, count = Visible(first, row + rows - 1);
+    const KeyParts<T> keys = KeysFrom<T>(args_, b_, g_, key);
+    DispatchFewRows(rows, [&](auto num_rows) {
+      FewScores<T, num_rows>(keys, count, scratch_.q + row * scratch_.padded_depth, scratch_.padded_depth,
+                             scratch_.scores);
+      Softmax(first, row, 0, rows);
+      AddFewValues<T, num_rows>(ValueRows<T>(args_, b_, g_, key), count, sizes_.width, scratch_.weights,
+                                scratch_.sums + row * sizes_.width, first > 0);
     });
   }
 

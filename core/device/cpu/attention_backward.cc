@@ -155,7 +155,7 @@ class DocumentBackward {
 
   void KeyBlock(int64_t first) {
     const int64_t count = std::min(kKeyBlock, run_.count - first);
-    const RowsView<T> keys = KeyRows(args_.forward, b_, g_, run_.begin + first, count, scratch_.keys);
+    const RowsView<T> keys = Gather(KeysFrom<T>(args_.forward, b_, g_, run_.begin + first), count, scratch_.keys);
     PackRowPanels<T>(sizes_.depth, count, keys, scratch_.key_row_panels);
     PackColumnPanels<T>(count, sizes_.depth, keys, scratch_.key_column_panels, PanelElements<T>(kKeyBlock));
     PackRowPanels<T>(sizes_.width, count, ValueRows<T>(args_.forward, b_, g_, run_.begin + first),

@@ -90,16 +90,37 @@ struct RowsView {
   int64_t stride;  // elements
 };
 
-// Keys [first, first + count) of key head g: [count, n + r]; gathered to `buffer` if the rotary part stands elsewhere.
+// Keys of a head in their two parts; what comes first in q comes first here.
 template <class T>
-RowsView<T> KeyRows(const AttentionArgs& args, int64_t b, int64_t g, int64_t first, int64_t count, T* buffer) {
-  const T* own = args.k.As<T>() + b * args.k.stride(0) + first * args.k.stride(1) + g * args.k.stride(2);
-  if (!args.k_shared) return {own, args.k.stride(1)};
-  const T* shared = args.k_shared.As<T>() + b * args.k_shared.stride(0) + first * args.k_shared.stride(1);
-  const int64_t own_depth = args.k.size(3), shared_depth = args.k_shared.size(2), depth = own_depth + shared_depth;
+struct KeyParts {
+  RowsView<T> own, shared;
+  int64_t own_depth, shared_depth;  // the latter may be 0
+};
+
+// Keys of key head g from `first` on.
+template <class T>
+KeyParts<T> KeysFrom(const AttentionArgs& args, int64_t b, int64_t g, int64_t first) {
+  const Tensor &k = args.k, &shared = args.k_shared;
+  KeyParts<T> keys = {.own = {k.As<T>() + b * k.stride(0) + first * k.stride(1) + g * k.stride(2), k.stride(1)},
+                      .shared = {},
+                      .own_depth = k.size(3),
+                      .shared_depth = 0};
+  if (shared) {
+    keys.shared = {shared.As<T>() + b * shared.stride(0) + first * shared.stride(1), shared.stride(1)};
+    keys.shared_depth = shared.size(2);
+  }
+  return keys;
+}
+
+// Their first `count` rows [count, n + r]; gathered to `buffer` if the shared part stands elsewhere.
+template <class T>
+RowsView<T> Gather(const KeyParts<T>& keys, int64_t count, T* buffer) {
+  if (keys.shared_depth == 0) return keys.own;
+  const int64_t depth = keys.own_depth + keys.shared_depth;
   for (int64_t i = 0; i < count; ++i) {
-    std::memcpy(buffer + i * depth, own + i * args.k.stride(1), own_depth * sizeof(T));
-    std::memcpy(buffer + i * depth + own_depth, shared + i * args.k_shared.stride(1), shared_depth * sizeof(T));
+    std::memcpy(buffer + i * depth, keys.own.data + i * keys.own.stride, keys.own_depth * sizeof(T));
+    std::memcpy(buffer + i * depth + keys.own_depth, keys.shared.data + i * keys.shared.stride,
+                keys.shared_depth * sizeof(T));
   }
   return {buffer, depth};
 }
