@@ -126,13 +126,22 @@ class DocumentBackward {
     return x.As<E>() + b_ * x.stride(0) + (run_.begin + s) * x.stride(1) + head * x.stride(2);
   }
 
+  // Brings close what comes 16 tokens later: rows of a head stand apart, at distances that no hardware foresees.
+  [[gnu::always_inline]] void FetchAhead(const Tensor& x, int64_t s, int64_t head) const {
+    FetchRows(At<T>(x, s + 16, head), 1, x.size(3) * static_cast<int64_t>(sizeof(T)), 0);
+  }
+
   // The first size(3) columns of `sums` [count][pitch] times `factor`, rounded, to a head of x.
   void StoreRows(const Tensor& x, int64_t head, const float* sums, int64_t pitch, float factor) const {
-    for (int64_t s = 0; s < run_.count; ++s) StoreScaled(sums + s * pitch, x.size(3), factor, At<T>(x, s, head));
+    for (int64_t s = 0; s < run_.count; ++s) {
+      FetchAhead(x, s, head);
+      StoreScaled(sums + s * pitch, x.size(3), factor, At<T>(x, s, head));
+    }
   }
 
   void LoadHead(int64_t h) {
     for (int64_t s = 0; s < run_.count; ++s) {
+      for (const Tensor* x : {&args_.forward.q, &args_.forward.out, &args_.d_out}) FetchAhead(*x, s, h);
       PackRow<T>(At<T>(args_.forward.q, s, h), sizes_.depth, scratch_.q + s * scratch_.padded_depth);
       PackRow<T>(At<T>(args_.d_out, s, h), sizes_.width, scratch_.d_out + s * scratch_.padded_width);
       scratch_.lse[s] = *At<float>(args_.forward.lse, s, h);
