@@ -32,6 +32,7 @@ inline void CheckAttention(const AttentionArgs& args) {
   CHECK_EQ(args.k.size(2), args.v.size(2));
   CHECK_EQ(args.k.size(1), args.v.size(1));
   CHECK_EQ(args.out.size(3), args.v.size(3));
+  CHECK(args.scale > 0);  // so that the largest q k has the largest weight
 }
 
 struct AttentionSizes {
