@@ -88,39 +88,48 @@ template <class T, class Row>
 #endif
 }
 
-// sum[m] lane i += q[m][0, width) . row(i)[0, width), in ascending order.
-template <class T, int kRows, class Row>
+// sum[v][m] lane i += q[m][0, width) . row(16 v + i)[0, width), in ascending order.
+template <class T, int kVectors, int kRows, class Row>
 [[gnu::always_inline]] inline void AddProducts(const Row& row, int64_t width, const float* q, int64_t q_stride,
-                                               F32x16 (&sum)[kRows]) {
+                                               F32x16 (&sum)[kVectors][kRows]) {
   constexpr int kPiece = kPieceColumns<T>;
   int64_t k = 0;
   for (; k + kPiece <= width; k += kPiece) {
-    F32x16 columns[kPiece];
-    LoadColumns<T>(
-        [&](int i) __attribute__((always_inline)) { return row(i) + k; }, columns);
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      F32x16 columns[kPiece];
+      LoadColumns<T>(
+          [&](int i) __attribute__((always_inline)) { return row(v * kLanes + i) + k; }, columns);
 #pragma GCC unroll 8
-    for (int j = 0; j < kPiece; ++j) {
+      for (int j = 0; j < kPiece; ++j) {
 #pragma GCC unroll 4
-      for (int m = 0; m < kRows; ++m) sum[m] = Fma(Set(q[m * q_stride + k + j]), columns[j], sum[m]);
+        for (int m = 0; m < kRows; ++m) sum[v][m] = Fma(Set(q[m * q_stride + k + j]), columns[j], sum[v][m]);
+      }
     }
   }
   for (; k < width; ++k) {
-    const F32x16 column = LoadColumn<T>([&](int i) { return row(i) + k; });
-    for (int m = 0; m < kRows; ++m) sum[m] = Fma(Set(q[m * q_stride + k]), column, sum[m]);
+    for (int v = 0; v < kVectors; ++v) {
+      const F32x16 column = LoadColumn<T>([&](int i) { return row(v * kLanes + i) + k; });
+      for (int m = 0; m < kRows; ++m) sum[v][m] = Fma(Set(q[m * q_stride + k]), column, sum[v][m]);
+    }
   }
 }
 
 // scores[m][key] = q[m] . key for kRows rows of q and `count` keys; [kRows][96], with more lanes written than keys.
 template <class T, int kRows>
 void FewScores(const KeyParts<T>& keys, int64_t count, const float* q, int64_t q_stride, float* scores) {
-  for (int64_t first = 0; first < count; first += kLanes) {
-    F32x16 sum[kRows];
-    for (F32x16& x : sum) x = Set(0.0f);
+  constexpr int kVectors = kRows == 1 ? 2 : 1;  // at once: chains enough
+  constexpr int64_t kKeys = kVectors * kLanes;
+  for (int64_t first = 0; first < count; first += kKeys) {
+    F32x16 sum[kVectors][kRows];
+    for (auto& vector : sum) {
+      for (F32x16& x : vector) x = Set(0.0f);
+    }
     const auto add = [&](const auto& rows_of) {
       AddProducts<T>(rows_of(keys.own), keys.own_depth, q, q_stride, sum);
       AddProducts<T>(rows_of(keys.shared), keys.shared_depth, q + keys.own_depth, q_stride, sum);
     };
-    if (const int64_t last = count - first - 1; last >= kLanes - 1) {
+    if (const int64_t last = count - first - 1; last >= kKeys - 1) {
       add([&](const RowsView<T>& rows) {
         return [from = rows.data + first * rows.stride, stride = rows.stride](int i) { return from + i * stride; };
       });
@@ -131,7 +140,9 @@ void FewScores(const KeyParts<T>& keys, int64_t count, const float* q, int64_t q
         };
       });
     }
-    for (int m = 0; m < kRows; ++m) Store(scores + m * kKeyBlock + first, sum[m]);
+    for (int v = 0; v < kVectors; ++v) {
+      for (int m = 0; m < kRows; ++m) Store(scores + m * kKeyBlock + first + v * kLanes, sum[v][m]);
+    }
   }
 }
 
@@ -139,7 +150,6 @@ void FewScores(const KeyParts<T>& keys, int64_t count, const float* q, int64_t q
 template <class T, int kRows>
 void AddFewValues(RowsView<T> values, int64_t count, int64_t width, const float* weights, float* sums,
                   bool accumulate) {
-  constexpr int kVectors = 4 / kRows > 1 ? 4 / kRows : 1;  // at once: chains enough
   const auto add = [&](int64_t n, auto lanes, auto num_vectors) {
     constexpr int kCount = decltype(num_vectors)::value;
     F32x16 sum[kRows][kCount];
@@ -162,10 +172,12 @@ void AddFewValues(RowsView<T> values, int64_t count, int64_t width, const float*
     }
   };
   int64_t n = 0;
-  for (; n + kVectors * kLanes <= width; n += kVectors * kLanes) {
-    add(n, WholeVector{}, std::integral_constant<int, kVectors>{});
-  }
-  for (; n + kLanes <= width; n += kLanes) add(n, WholeVector{}, std::integral_constant<int, 1>{});
+  const auto add_whole = [&](auto num_vectors) {
+    for (; n + num_vectors * kLanes <= width; n += num_vectors * kLanes) add(n, WholeVector{}, num_vectors);
+  };
+  if constexpr (kRows == 1) add_whole(std::integral_constant<int, 4>{});  // at once: chains enough
+  if constexpr (kRows <= 2) add_whole(std::integral_constant<int, 2>{});
+  add_whole(std::integral_constant<int, 1>{});
   if (n < width) add(n, PartOfVector{static_cast<int>(width - n)}, std::integral_constant<int, 1>{});
 }
 
