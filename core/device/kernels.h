@@ -69,7 +69,7 @@ struct AttentionArgs {
   Tensor positions;  // i32 [B, Sq]    position within the document; -1 = padding: zero output, nothing read
   Tensor key_index;  // i32 [B, Sq]    optional: index of the token's own key in 0..Sk; default: s. Keys read:
                      //                [key_index - position, key_index]
-  float scale = 1;
+  float scale = 1;  // above 0
   Tensor out;       // [B, Sq, H, dv]
   Tensor lse;       // f32 [B, Sq, H]  log of the sum of exp(scale q k); 0 for padding
 };

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention and its backward. Each row holds several documents and some padding; the formula is softmax attention
-// written down, one query at a time, over the keys of the query's document up to its own.
+// Attention and its backward. A row is one document, or holds several and some padding; the formula is softmax
+// attention written down, one query at a time, over the keys of the query's document up to its own.
 #include "tests/ops/op_cases.h"
 
 namespace conclave::core::test {
 namespace {
 
-// rows x length x heads x key_heads x n x r x dv
+// rows x length x heads x key_heads x n x r x dv x packed (0: a row is one document)
 struct Sizes {
-  int64_t rows, length, heads, key_heads, n, r, dv;
-  explicit Sizes(const Shape& s) : rows(s[0]), length(s[1]), heads(s[2]), key_heads(s[3]), n(s[4]), r(s[5]), dv(s[6]) {}
+  int64_t rows, length, heads, key_heads, n, r, dv, packed;
+  explicit Sizes(const Shape& s)
+      : rows(s[0]), length(s[1]), heads(s[2]), key_heads(s[3]), n(s[4]), r(s[5]), dv(s[6]), packed(s[7]) {}
 };
 
 constexpr float kScale = 0.2f;
@@ -58,12 +59,12 @@ struct AttentionFormula {
   }
 };
 
-// Documents of unequal lengths, one of them a single token, and padding at the end of every row but the first.
+// Packed: documents of unequal lengths, one of them a single token, and padding at the end of every row but the first.
 std::vector<double> Positions(const Sizes& z) {
   std::vector<double> positions;
   for (int64_t row = 0; row < z.rows; ++row) {
-    const int64_t documents[] = {z.length * (3 + row) / 7, 1, z.length};
-    const int64_t end = row == 0 ? z.length : z.length - 2;
+    const int64_t documents[] = {z.packed ? z.length * (3 + row) / 7 : z.length, 1, z.length};
+    const int64_t end = row == 0 || !z.packed ? z.length : z.length - 2;
     int64_t s = 0;
     for (int64_t length : documents) {
       for (int64_t position = 0; position < length && s < end; ++position, ++s) {
@@ -127,10 +128,11 @@ void RunBackward(Kernels& k, const Tensors& t) {
   k.AttentionBackward(Args(t), t["workspace"]);
 }
 
-// Multiply-adds per (query, key) pair: `widths` n + r and `values` dv of them. Pairs as if a row were one document.
+// Multiply-adds per pair of a query and a key that it sees: `widths` n + r and `values` dv of them.
 double Flops(const Shape& shape, double widths, double values) {
   const Sizes z(shape);
-  const double pairs = 0.5 * static_cast<double>(z.rows * z.heads * z.length * (z.length + 1));
+  double pairs = 0;
+  for (double position : Positions(z)) pairs += static_cast<double>(z.heads) * (position + 1);
   return 2 * pairs * (widths * static_cast<double>(z.n + z.r) + values * static_cast<double>(z.dv));
 }
 
@@ -138,15 +140,19 @@ double Flops(const Shape& shape, double widths, double values) {
 
 OpCase MakeAttentionCase() {
   OpCase c{.name = "attention",
-           .dims = "rows x length x heads x key_heads x n x r x dv",
-           .shapes = {{0, 4, 2, 2, 8, 4, 8},
-                      {1, 5, 1, 1, 1, 0, 1},
-                      {3, 20, 4, 2, 24, 0, 50},
-                      {2, 33, 3, 3, 20, 4, 16},
-                      {2, 7, 2, 1, 9, 3, 5},
-                      {1, 150, 1, 1, 8, 8, 12},
-                      {1, 190, 2, 1, 10, 0, 6}},
-           .bench_shapes = {{8, 256, 4, 4, 32, 16, 32}, {1, 4096, 4, 4, 32, 16, 32}, {1, 2048, 16, 4, 128, 0, 128}}};
+           .dims = "rows x length x heads x key_heads x n x r x dv x packed",
+           .shapes = {{0, 4, 2, 2, 8, 4, 8, 0},
+                      {1, 5, 1, 1, 1, 0, 1, 1},
+                      {3, 20, 4, 2, 24, 0, 50, 1},
+                      {2, 33, 3, 3, 20, 4, 16, 1},
+                      {2, 7, 2, 1, 9, 3, 5, 1},
+                      {1, 150, 1, 1, 8, 8, 12, 0},
+                      {1, 190, 2, 1, 10, 0, 6, 1}},
+           .bench_shapes = {{8, 256, 4, 4, 32, 16, 32, 0},
+                            {8, 256, 4, 4, 32, 16, 32, 1},
+                            {2, 1024, 4, 4, 32, 16, 32, 0},
+                            {1, 4096, 4, 4, 32, 16, 32, 0},
+                            {1, 2048, 16, 4, 128, 0, 128, 0}}};
   c.setup = Setup;
   c.steps = {{.name = "Attention",
               .touches = {"q", "k", "k_shared", "v", "out"},

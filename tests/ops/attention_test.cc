@@ -3,8 +3,11 @@
 // many queries a call has (the sampler is the trainer), and nothing outside of what a query may see is ever read.
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <initializer_list>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -156,6 +159,48 @@ TEST_P(Attention, GivesDecodedTokensTheBitsOfTraining) {
       arrays_->kernels().Attention(args);
       for (int64_t b = 0; b < 2; ++b) {
         EXPECT_EQ(Results(*arrays_, args, b * queries, queries), Results(*arrays_, trained[b].args, begin, queries));
+      }
+    }
+  }
+}
+
+// Calls of few rows read keys and values where they stand, others pack them into panels.
+TEST_P(Attention, GivesFewQueriesTheBitsOfMany) {
+  struct Heads {
+    int64_t heads, key_heads, own, shared, width;
+  };
+  constexpr int64_t kLength = 130;
+  for (const Heads& z :
+       {Heads{1, 1, 32, 16, 32}, Heads{2, 2, 7, 5, 70}, Heads{3, 1, 19, 0, 33}, Heads{4, 1, 8, 1, 16}}) {
+    const auto random = [&](std::initializer_list<int64_t> shape, uint64_t key) {
+      std::vector<double> values;
+      const int64_t count = std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+      for (int64_t i = 0; i < count; ++i) values.push_back(StandardNormal(key, static_cast<uint64_t>(i)));
+      return arrays_->Of(dtype(), shape, values);
+    };
+    const Tensor index = arrays_->Of(DType::kI32, {1, kLength}, Sequence(kLength, 1).positions);
+    const auto attend = [&](AttentionArgs args, int64_t begin, int64_t count) {
+      args.q = args.q.Slice(1, begin, count);
+      args.positions = args.key_index = index.Slice(1, begin, count);
+      args.out = arrays_->Zeros(dtype(), {1, count, z.heads, z.width});
+      args.lse = arrays_->Zeros(DType::kF32, {1, count, z.heads});
+      arrays_->kernels().Attention(args);
+      return args;
+    };
+    const AttentionArgs args = {.q = random({1, kLength, z.heads, z.own + z.shared}, 1),
+                                .k = random({1, kLength, z.key_heads, z.own}, 2),
+                                .k_shared = z.shared > 0 ? random({1, kLength, z.shared}, 3) : Tensor{},
+                                .v = random({1, kLength, z.key_heads, z.width}, 4),
+                                .positions = {},
+                                .key_index = {},
+                                .scale = 0.25f,
+                                .out = {},
+                                .lse = {}};
+    const AttentionArgs all = attend(args, 0, kLength);
+    for (int64_t count : {1, 2, 3, 4}) {
+      for (int64_t begin : {0, 1, 14, 15, 93, 94, 95, 96, 126}) {
+        SCOPED_TRACE(testing::Message() << z.heads << " heads, " << count << " queries from " << begin);
+        EXPECT_EQ(Results(*arrays_, attend(args, begin, count), 0, count), Results(*arrays_, all, begin, count));
       }
     }
   }

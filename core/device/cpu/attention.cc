@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // out = softmax(scale q k^T, keys up to the query's own) v, one block of keys after the other (FlashAttention, Dao
 // 2022). A work item is up to 256 (query, head) rows that read the same key head: the panels of a key block are packed
-// once for all of them, then tiles of 8 rows pass over it. Per row and block, with weights w = e^(s - m'):
-//   m' = max(m, block),  l' = l e^(m - m') + sum of w,  acc' = acc e^(m - m') + w v,  at the end out = acc / l;
+// once for all of them, then groups of 64 rows pass over it. Per row and block, with m the largest q k so far and
+// weights w = e^(scale (q k - m')):
+//   m' = max(m, block),  f = e^(scale (m - m')),  l' = l f + sum of w,  acc' = acc f + w v,  at the end out = acc / l;
 // w is rounded to the compute dtype for the product, not for the sum.
 #include "core/device/cpu/attention_block.h"
+#include "core/device/cpu/attention_few_rows.h"
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/device/cpu/dispatch.h"
 
@@ -12,6 +14,7 @@ namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
 constexpr int64_t kItemRows = 256;
+constexpr int64_t kGroupRows = 64;
 constexpr float kMasked = -__builtin_inff();
 
 // Queries of an item.
@@ -27,8 +30,8 @@ struct Scratch {
         keys(carver.Take<T>(kKeyBlock * sizes.depth)),
         key_panels(carver.Take<Operand<T>>(2 * PanelElements<T>(sizes.depth))),
         value_panels(carver.Take<Operand<T>>(NumPanels(sizes.width) * PanelElements<T>(kKeyBlock))),
-        scores(carver.Take<float>(kTileRows * kKeyBlock)),
-        weights(carver.Take<Operand<T>>(kTileRows * kKeyBlock)),
+        scores(carver.Take<float>(kGroupRows * kKeyBlock)),
+        weights(InPlaceOr<T>(scores, kGroupRows * kKeyBlock, carver)),
         sums(carver.Take<float>(rows * sizes.width)),
         largest(carver.Take<float>(rows)),
         total(carver.Take<float>(rows)) {}
@@ -39,36 +42,39 @@ struct Scratch {
   T* keys;                   // [96][depth]: where a block's keys are gathered
   Operand<T>* key_panels;    // 2 panels: B(k, key)
   Operand<T>* value_panels;  // panels of dv: B(key, n)
-  float* scores;             // [8][96]
-  Operand<T>* weights;       // [8][96]
+  float* scores;             // [64][96]
+  Operand<T>* weights;       // [64][96]; the memory of the scores, where operands are floats
   float* sums;               // [rows][dv]
   float* largest;            // [rows]: m
   float* total;              // [rows]: l
 };
 
-// Turns one row of scores into weights and updates its m and l. `visible` (at least 1) keys of the block are the row's,
-// `computed` have scores. Returns the factor on what the row has summed so far.
-template <class T>
-float RowWeights(float* scores, int64_t visible, int64_t computed, float scale, float& largest, float& total,
-                 Operand<T>* weights) {
-  F32x16 block_largest = Set(kMasked);
-  for (int64_t i = 0; i < computed; i += kLanes) {
-    const F32x16 score = KeepLanes(Load(scores + i) * Set(scale), LanesBefore(i, visible), Set(kMasked));
-    Store(scores + i, score);
-    block_largest = Max(score, block_largest);
+// The largest of the first `visible` (at least 1) scores. Those up to a whole vector become -infinity.
+float MaskedLargest(float* scores, int64_t visible) {
+  const int64_t whole = visible - visible % kLanes;
+  F32x16 largest = Set(kMasked);
+  for (int64_t i = 0; i < whole; i += kLanes) largest = Max(Load(scores + i), largest);
+  if (whole < visible) {
+    const F32x16 last = KeepLanes(Load(scores + whole), LanesBefore(whole, visible), Set(kMasked));
+    Store(scores + whole, last);
+    largest = Max(last, largest);
   }
-  const float block_max = MaxLane(block_largest);
-  const float joined = block_max > largest ? block_max : largest;
-  F32x16 lanes = Set(0.0f);
-  for (int64_t i = 0; i < computed; i += kLanes) {
-    const F32x16 weight = Exp(Load(scores + i) - Set(joined));
-    lanes = lanes + weight;
+  return Largest(largest);
+}
+
+// Weights of one row from its scores, zeros from `visible` to `computed`. Returns their sum.
+template <class T>
+float RowWeights(const float* scores, int64_t visible, int64_t computed, float scale, float largest,
+                 Operand<T>* weights) {
+  F32x16 sum = Set(0.0f);
+  int64_t i = 0;
+  for (; i < visible; i += kLanes) {
+    const F32x16 weight = Exp2((Load(scores + i) - Set(largest)) * Set(scale));
+    sum = sum + weight;
     StoreOperands<T>(weights + i, weight);
   }
-  const float factor = joined == largest ? 1.0f : ExpScalar(largest - joined);
-  largest = joined;
-  total = total * factor + Sum(lanes);
-  return factor;
+  for (; i < computed; i += kLanes) StoreOperands<T>(weights + i, Set(0.0f));
+  return Sum(sum);
 }
 
 inline void Scale(float* row, int64_t n, float factor) {
@@ -91,10 +97,16 @@ class RunForward {
       scratch_.total[row] = 0;
     }
     for (int64_t first = 0; first < keys; first += kKeyBlock) {
+      const int64_t first_row = std::max<int64_t>(0, first - run_.position) * sizes_.Group();  // that sees the block
+      if constexpr (kHasFewRows<T>) {
+        if (rows <= kFewRows) {
+          FewRows(first, first_row, rows - first_row);
+          continue;
+        }
+      }
       PackBlock(first, std::min(kKeyBlock, keys - first));
-      const int64_t first_query = std::max<int64_t>(0, first - run_.position);  // the first that sees the block
-      for (int64_t row = first_query * sizes_.Group(); row < rows; row += kTileRows) {
-        Tile(first, row, std::min<int64_t>(kTileRows, rows - row));
+      for (int64_t row = first_row; row < rows; row += kGroupRows) {
+        RowGroup(first, row, std::min(kGroupRows, rows - row));
       }
     }
     for (int64_t row = 0; row < rows; ++row) Finish(row);
@@ -114,37 +126,85 @@ class RunForward {
 
   void PackBlock(int64_t first, int64_t count) {
     const int64_t key = run_.first_key + first;
-    PackRowPanels<T>(sizes_.depth, count, KeyRows(args_, b_, g_, key, count, scratch_.keys), scratch_.key_panels);
+    PackRowPanels<T>(sizes_.depth, count, Gather(KeysFrom<T>(args_, b_, g_, key), count, scratch_.keys),
+                     scratch_.key_panels);
     PackColumnPanels<T>(count, sizes_.width, ValueRows<T>(args_, b_, g_, key), scratch_.value_panels,
                         PanelElements<T>(kKeyBlock));
   }
 
-  void Tile(int64_t first, int64_t row, int64_t rows) {
-    const int64_t computed = Visible(first, row + rows - 1);
-    Multiply<T>({.rows = rows,
-                 .columns = computed,
-                 .steps = PanelSteps<T>(sizes_.depth),
-                 .a = scratch_.q + row * scratch_.padded_depth,
-                 .a_row_stride = PanelSteps<T>(sizes_.depth),
-                 .a_step_stride = 1,
-                 .panels = scratch_.key_panels,
-                 .pitch = PanelElements<T>(sizes_.depth)},
-                scratch_.scores, kKeyBlock, false);
-    for (int64_t i = 0; i < rows; ++i) {
-      const float factor =
-          RowWeights<T>(scratch_.scores + i * kKeyBlock, Visible(first, row + i), computed, args_.scale,
-                        scratch_.largest[row + i], scratch_.total[row + i], scratch_.weights + i * kKeyBlock);
-      if (first > 0 && factor != 1) Scale(scratch_.sums + (row + i) * sizes_.width, sizes_.width, factor);
+  // body(begin, end, computed): rows of a group that are multiplied with the same number of keys. Where the diagonal
+  // passes, tiles of few rows waste few products.
+  template <class Body>
+  void ForEachTile(int64_t first, int64_t row, int64_t rows, const Body& body) const {
+    const int64_t step = Visible(first, row) == kKeyBlock ? kGroupRows : kTileRows;
+    for (int64_t begin = 0; begin < rows; begin += step) {
+      const int64_t end = std::min(rows, begin + step);
+      body(begin, end, Visible(first, row + end - 1));
     }
-    Multiply<T>({.rows = rows,
-                 .columns = sizes_.width,
-                 .steps = PanelSteps<T>(computed),
-                 .a = scratch_.weights,
-                 .a_row_stride = PanelSteps<T>(kKeyBlock),
-                 .a_step_stride = 1,
-                 .panels = scratch_.value_panels,
-                 .pitch = PanelElements<T>(kKeyBlock)},
-                scratch_.sums + row * sizes_.width, sizes_.width, first > 0);
+  }
+
+  void RowGroup(int64_t first, int64_t row, int64_t rows) {
+    ForEachTile(first, row, rows, [&](int64_t begin, int64_t end, int64_t computed) {
+      Multiply<T>({.rows = end - begin,
+                   .columns = computed,
+                   .steps = PanelSteps<T>(sizes_.depth),
+                   .a = scratch_.q + (row + begin) * scratch_.padded_depth,
+                   .a_row_stride = PanelSteps<T>(sizes_.depth),
+                   .a_step_stride = 1,
+                   .panels = scratch_.key_panels,
+                   .pitch = PanelElements<T>(sizes_.depth)},
+                  scratch_.scores + begin * kKeyBlock, kKeyBlock, false);
+    });
+    for (int64_t i = 0; i < rows; i += kLanes) Softmax(first, row, i, std::min<int64_t>(rows, i + kLanes));
+    ForEachTile(first, row, rows, [&](int64_t begin, int64_t end, int64_t computed) {
+      Multiply<T>({.rows = end - begin,
+                   .columns = sizes_.width,
+                   .steps = PanelSteps<T>(computed),
+                   .a = scratch_.weights + begin * kKeyBlock,
+                   .a_row_stride = PanelSteps<T>(kKeyBlock),
+                   .a_step_stride = 1,
+                   .panels = scratch_.value_panels,
+                   .pitch = PanelElements<T>(kKeyBlock)},
+                  scratch_.sums + (row + begin) * sizes_.width, sizes_.width, first > 0);
+    });
+  }
+
+  void FewRows(int64_t first, int64_t row, int64_t rows) {
+    const int64_t key = run_.first_key + first, count = Visible(first, row + rows - 1);
+    const KeyParts<T> keys = KeysFrom<T>(args_, b_, g_, key);
+    DispatchFewRows(rows, [&](auto num_rows) {
+      FewScores<T, num_rows>(keys, count, scratch_.q + row * scratch_.padded_depth, scratch_.padded_depth,
+                             scratch_.scores);
+      Softmax(first, row, 0, rows);
+      AddFewValues<T, num_rows>(ValueRows<T>(args_, b_, g_, key), count, sizes_.width, scratch_.weights,
+                                scratch_.sums + row * sizes_.width, first > 0);
+    });
+  }
+
+  // From scores to weights for rows [begin, end) of the group at `row`, at most 16; what belongs to a row is one lane.
+  void Softmax(int64_t first, int64_t row, int64_t begin, int64_t end) {
+    alignas(64) float largest[kLanes] = {}, factor[kLanes], sum[kLanes] = {};
+    for (int64_t i = begin; i < end; ++i) {
+      largest[i - begin] = MaskedLargest(scratch_.scores + i * kKeyBlock, Visible(first, row + i));
+    }
+    float *const row_largest = scratch_.largest + row + begin, *const row_total = scratch_.total + row + begin;
+    const int lanes = static_cast<int>(end - begin);
+    const float scale = args_.scale * kLog2E;
+    const F32x16 before = LoadPart(row_largest, lanes), joined = Max(Load(largest), before);
+    const F32x16 factors = Exp2((before - joined) * Set(scale));
+    Store(largest, joined);
+    Store(factor, factors);
+    for (int64_t i = begin; i < end; ++i) {
+      // Up to the last row's keys: more than any tile reads of this row.
+      sum[i - begin] =
+          RowWeights<T>(scratch_.scores + i * kKeyBlock, Visible(first, row + i), Visible(first, row + end - 1), scale,
+                        largest[i - begin], scratch_.weights + i * kKeyBlock);
+      if (first > 0 && factor[i - begin] != 1) {
+        Scale(scratch_.sums + (row + i) * sizes_.width, sizes_.width, factor[i - begin]);
+      }
+    }
+    StorePart(row_largest, joined, lanes);
+    StorePart(row_total, LoadPart(row_total, lanes) * factors + Load(sum), lanes);
   }
 
   void Finish(int64_t row) {
@@ -155,8 +215,8 @@ class RunForward {
     ForEachVector(sizes_.width, [&](int64_t i, auto lanes) {
       StoreLanes(out + i, LoadLanes(sums + i, lanes) / total + Set(0.0f), lanes);
     });
-    *At<float>(args_.lse, row) = static_cast<float>(static_cast<double>(scratch_.largest[row]) +
-                                                    ExactLog(static_cast<double>(scratch_.total[row])));
+    const double largest = static_cast<double>(args_.scale) * static_cast<double>(scratch_.largest[row]);
+    *At<float>(args_.lse, row) = static_cast<float>(largest + ExactLog(static_cast<double>(scratch_.total[row])));
   }
 
   const AttentionArgs& args_;

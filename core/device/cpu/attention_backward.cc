@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gradients of attention. Weights are computed again from lse: P = e^(scale q k - lse). With D = sum over dv of
-// d_out * out (16 lanes): dV = P^T dO, dP = dO V^T, dS = P (dP - D) scale, dQ = dS K, dK = dS^T Q; P and dS are rounded
-// to the compute dtype for the products, sums are f32 and rounded once.
+// d_out * out (16 lanes): dV = P^T dO, dP = dO V^T, dS = P (dP - D), dQ = scale dS K, dK = scale dS^T Q; P and dS are
+// rounded to the compute dtype for the products, sums are f32 and rounded once.
 // A work item is one key head of one row. It takes the query heads of the group in ascending order, for each the blocks
-// of 96 keys, for each the blocks of 64 queries that see them: every sum has one order, whatever the number of threads.
+// of 96 keys, for each the blocks of 96 queries that see them: every sum has one order, whatever the number of threads.
 #include <type_traits>
 
 #include "core/device/cpu/attention_block.h"
@@ -13,7 +13,7 @@
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
-constexpr int64_t kQueryBlock = 64;
+constexpr int64_t kQueryBlock = 96;
 
 // Two bf16 rows as pairs: out[i] = (low[i], high[i]) for i < n, a multiple of 8.
 inline void Interleave(const Bf16* low, const Bf16* high, int64_t n, Bf16* out) {
@@ -25,25 +25,21 @@ inline void Interleave(const Bf16* low, const Bf16* high, int64_t n, Bf16* out) 
   }
 }
 
-// Weights and score gradients of 64 queries and 96 keys, as the products read them.
+// Weights and score gradients of 96 queries and 96 keys, as the products read them.
 template <class T>
 struct Tile {
   explicit Tile(Carver& carver)
-      : scores(carver.Take<float>(kQueryBlock * kKeyBlock)), d_weights(carver.Take<float>(kQueryBlock * kKeyBlock)) {
-    if constexpr (std::is_same_v<Operand<T>, float>) {
-      by_query = scores;
-      weights_by_key = d_weights;
-      d_scores_by_key = scores;
-    } else {
-      by_query = carver.Take<Operand<T>>(kQueryBlock * kKeyBlock);
-      weights_by_key = carver.Take<Operand<T>>(kQueryBlock * kKeyBlock);
-      d_scores_by_key = carver.Take<Operand<T>>(kQueryBlock * kKeyBlock);
-    }
-  }
-  float* scores;                // [64][96]: q k; later dS, where operands are floats
-  float* d_weights;             // [64][96]: dP; later P likewise
-  Operand<T>* by_query;         // [64][96]: dS, steps along keys
-  Operand<T>* weights_by_key;   // P, steps along queries: float [64][96]; Bf16 [32][96][2]
+      : scores(carver.Take<float>(kElements)),
+        d_weights(carver.Take<float>(kElements)),
+        by_query(InPlaceOr<T>(scores, kElements, carver)),
+        weights_by_key(InPlaceOr<T>(d_weights, kElements, carver)),
+        d_scores_by_key(InPlaceOr<T>(scores, kElements, carver)) {}
+
+  static constexpr int64_t kElements = kQueryBlock * kKeyBlock;
+  float* scores;                // [96][96]: q k
+  float* d_weights;             // [96][96]: dP
+  Operand<T>* by_query;         // [96][96]: dS, steps along keys
+  Operand<T>* weights_by_key;   // P, steps along queries: float [96][96]; Bf16 [48][96][2]
   Operand<T>* d_scores_by_key;  // dS likewise
 };
 
@@ -89,16 +85,13 @@ struct Scratch {
   Tile<T> tile;
 };
 
-// Zeros beyond the keys that a query sees: P = e^(scale score - lse), dS = P (dP - D) scale.
+// What one query makes of its scores: P = 2^(scale score - lse), dS = P (dP - D).
 struct RowGradient {
-  F32x16 scale, lse, output_dot;
-  int64_t visible;
+  F32x16 scale, minus_lse, output_dot;  // the first two times log2(e)
 
-  void operator()(const float* scores, const float* d_weights, int64_t i, F32x16& weight, F32x16& d_score) const {
-    const int lanes = LanesBefore(i, visible);
-    const F32x16 zero = Set(0.0f);
-    weight = KeepLanes(Exp(Load(scores + i) * scale - lse), lanes, zero);
-    d_score = KeepLanes(weight * (Load(d_weights + i) - output_dot) * scale, lanes, zero);
+  void operator()(F32x16 score, F32x16 d_weight, F32x16& weight, F32x16& d_score) const {
+    weight = Exp2(Fma(score, scale, minus_lse));
+    d_score = weight * (d_weight - output_dot);
   }
 };
 
@@ -117,13 +110,13 @@ class DocumentBackward {
     for (int64_t h = g_ * group; h < (g_ + 1) * group; ++h) {
       LoadHead(h);
       for (int64_t first = 0; first < run_.count; first += kKeyBlock) KeyBlock(first);
-      StoreRows(args_.dq, h, scratch_.dq, sizes_.depth);
+      StoreRows(args_.dq, h, scratch_.dq, sizes_.depth, args_.forward.scale);
     }
-    StoreRows(args_.dv, g_, scratch_.dv, sizes_.width);
-    StoreRows(args_.dk, g_, scratch_.dk, sizes_.depth);
+    StoreRows(args_.dv, g_, scratch_.dv, sizes_.width, 1);
+    StoreRows(args_.dk, g_, scratch_.dk, sizes_.depth, args_.forward.scale);
     for (int64_t s = 0; shared_ && s < run_.count; ++s) {
-      std::memcpy(shared_ + (run_.begin + s) * sizes_.shared_depth, scratch_.dk + s * sizes_.depth + sizes_.own_depth,
-                  sizes_.shared_depth * sizeof(float));
+      StoreScaled(scratch_.dk + s * sizes_.depth + sizes_.own_depth, sizes_.shared_depth, args_.forward.scale,
+                  shared_ + (run_.begin + s) * sizes_.shared_depth);
     }
   }
 
@@ -133,13 +126,22 @@ class DocumentBackward {
     return x.As<E>() + b_ * x.stride(0) + (run_.begin + s) * x.stride(1) + head * x.stride(2);
   }
 
-  // The first size(3) columns of `sums` [count][pitch], rounded, to a head of x.
-  void StoreRows(const Tensor& x, int64_t head, const float* sums, int64_t pitch) const {
-    for (int64_t s = 0; s < run_.count; ++s) StoreRounded(sums + s * pitch, x.size(3), At<T>(x, s, head));
+  // Brings close what comes 16 tokens later: rows of a head stand apart, at distances that no hardware foresees.
+  [[gnu::always_inline]] void FetchAhead(const Tensor& x, int64_t s, int64_t head) const {
+    FetchRows(At<T>(x, s + 16, head), 1, x.size(3) * static_cast<int64_t>(sizeof(T)), 0);
+  }
+
+  // The first size(3) columns of `sums` [count][pitch] times `factor`, rounded, to a head of x.
+  void StoreRows(const Tensor& x, int64_t head, const float* sums, int64_t pitch, float factor) const {
+    for (int64_t s = 0; s < run_.count; ++s) {
+      FetchAhead(x, s, head);
+      StoreScaled(sums + s * pitch, x.size(3), factor, At<T>(x, s, head));
+    }
   }
 
   void LoadHead(int64_t h) {
     for (int64_t s = 0; s < run_.count; ++s) {
+      for (const Tensor* x : {&args_.forward.q, &args_.forward.out, &args_.d_out}) FetchAhead(*x, s, h);
       PackRow<T>(At<T>(args_.forward.q, s, h), sizes_.depth, scratch_.q + s * scratch_.padded_depth);
       PackRow<T>(At<T>(args_.d_out, s, h), sizes_.width, scratch_.d_out + s * scratch_.padded_width);
       scratch_.lse[s] = *At<float>(args_.forward.lse, s, h);
@@ -162,63 +164,105 @@ class DocumentBackward {
 
   void KeyBlock(int64_t first) {
     const int64_t count = std::min(kKeyBlock, run_.count - first);
-    const RowsView<T> keys = KeyRows(args_.forward, b_, g_, run_.begin + first, count, scratch_.keys);
+    const RowsView<T> keys = Gather(KeysFrom<T>(args_.forward, b_, g_, run_.begin + first), count, scratch_.keys);
     PackRowPanels<T>(sizes_.depth, count, keys, scratch_.key_row_panels);
     PackColumnPanels<T>(count, sizes_.depth, keys, scratch_.key_column_panels, PanelElements<T>(kKeyBlock));
     PackRowPanels<T>(sizes_.width, count, ValueRows<T>(args_.forward, b_, g_, run_.begin + first),
                      scratch_.value_row_panels);
     for (int64_t query = first; query < run_.count; query += kQueryBlock) {
       const int64_t queries = std::min(kQueryBlock, run_.count - query);
-      QueryBlock(first, query, queries, std::min(count, query + queries - first));
+      QueryBlock({first, query, queries, std::min(count, query + queries - first)});
     }
   }
 
-  // Queries [query, query + queries) against `keys` keys from `first` on.
-  void QueryBlock(int64_t first, int64_t query, int64_t queries, int64_t keys) {
-    const Tile<T>& tile = scratch_.tile;
-    const int64_t depth_steps = PanelSteps<T>(sizes_.depth), width_steps = PanelSteps<T>(sizes_.width);
-    const int64_t token_pitch = PanelElements<T>(sizes_.queries), from_query = query * kPanelColumns;
-    Multiply<T>({queries, keys, depth_steps, scratch_.q + query * scratch_.padded_depth, depth_steps, 1,
-                 scratch_.key_row_panels, PanelElements<T>(sizes_.depth)},
-                tile.scores, kKeyBlock, false);
-    Multiply<T>({queries, keys, width_steps, scratch_.d_out + query * scratch_.padded_width, width_steps, 1,
-                 scratch_.value_row_panels, PanelElements<T>(sizes_.width)},
-                tile.d_weights, kKeyBlock, false);
-    TileGradient(first, query, queries, keys);
-    Multiply<T>({keys, sizes_.width, PanelSteps<T>(queries), tile.weights_by_key, 1, kKeyBlock,
-                 scratch_.d_out_panels + from_query, token_pitch},
-                scratch_.dv + first * sizes_.width, sizes_.width, true);
-    Multiply<T>({keys, sizes_.depth, PanelSteps<T>(queries), tile.d_scores_by_key, 1, kKeyBlock,
-                 scratch_.q_panels + from_query, token_pitch},
-                scratch_.dk + first * sizes_.depth, sizes_.depth, true);
-    Multiply<T>({queries, sizes_.depth, PanelSteps<T>(keys), tile.by_query, PanelSteps<T>(kKeyBlock), 1,
-                 scratch_.key_column_panels, PanelElements<T>(kKeyBlock)},
-                scratch_.dq + query * sizes_.depth, sizes_.depth, true);
+  // `keys` keys from `first` on and the queries [query, query + queries), which see some of them.
+  struct Block {
+    int64_t first, query, queries, keys;
+    bool OnDiagonal() const { return query + 1 < first + keys; }  // the first query does not see all
+  };
+
+  // body(begin, end, keys): queries of a block that are multiplied with the same keys, and
+  // body(begin, end, query): keys that are multiplied with the block's queries from `query` on.
+  // Where the diagonal passes, 16 at a time: then few products are with zeros.
+  template <class Body>
+  static void ForEachQueryTile(const Block& block, const Body& body) {
+    const int64_t step = block.OnDiagonal() ? kLanes : block.queries;
+    for (int64_t begin = 0; begin < block.queries; begin += step) {
+      const int64_t end = std::min(block.queries, begin + step);
+      body(begin, end, std::min(block.keys, block.query + end - block.first));
+    }
+  }
+  template <class Body>
+  static void ForEachKeyTile(const Block& block, const Body& body) {
+    const int64_t step = block.OnDiagonal() ? kLanes : block.keys;
+    for (int64_t begin = 0; begin < block.keys; begin += step) {
+      body(begin, std::min(block.keys, begin + step), std::max<int64_t>(0, block.first + begin - block.query));
+    }
   }
 
-  // From scores and dP to P and dS.
-  void TileGradient(int64_t first, int64_t query, int64_t queries, int64_t keys) {
+  void QueryBlock(const Block& block) {
     const Tile<T>& tile = scratch_.tile;
-    alignas(64) Bf16 weights[2][kKeyBlock];
-    for (int64_t i = 0; i < queries; ++i) {
-      const RowGradient row = {.scale = Set(args_.forward.scale),
-                               .lse = Set(scratch_.lse[query + i]),
-                               .output_dot = Set(scratch_.output_dot[query + i]),
-                               .visible = query + i + 1 - first};
-      float *scores = tile.scores + i * kKeyBlock, *d_weights = tile.d_weights + i * kKeyBlock;
-      for (int64_t k = 0; k < keys; k += kLanes) {
-        F32x16 weight, d_score;
-        row(scores, d_weights, k, weight, d_score);
-        if constexpr (std::is_same_v<Operand<T>, float>) {
-          StoreOperands<T>(d_weights + k, weight);
-          StoreOperands<T>(scores + k, d_score);
-        } else {
-          Store(weights[i % 2] + k, weight);
-          Store(tile.by_query + i * kKeyBlock + k, d_score);
-        }
+    const int64_t depth_steps = PanelSteps<T>(sizes_.depth), width_steps = PanelSteps<T>(sizes_.width);
+    ForEachQueryTile(block, [&](int64_t begin, int64_t end, int64_t keys) {
+      const int64_t query = block.query + begin;
+      Multiply<T>({end - begin, keys, depth_steps, scratch_.q + query * scratch_.padded_depth, depth_steps, 1,
+                   scratch_.key_row_panels, PanelElements<T>(sizes_.depth)},
+                  tile.scores + begin * kKeyBlock, kKeyBlock, false);
+      Multiply<T>({end - begin, keys, width_steps, scratch_.d_out + query * scratch_.padded_width, width_steps, 1,
+                   scratch_.value_row_panels, PanelElements<T>(sizes_.width)},
+                  tile.d_weights + begin * kKeyBlock, kKeyBlock, false);
+    });
+    TileGradient(block);
+    const int64_t token_pitch = PanelElements<T>(sizes_.queries);
+    ForEachKeyTile(block, [&](int64_t begin, int64_t end, int64_t query) {
+      const int64_t key = block.first + begin, steps = PanelSteps<T>(block.queries - query);
+      const int64_t in_tile = query * kKeyBlock + begin * kStepDepth<T>;
+      const int64_t in_panel = (block.query + query) * kPanelColumns;
+      Multiply<T>({end - begin, sizes_.width, steps, tile.weights_by_key + in_tile, 1, kKeyBlock,
+                   scratch_.d_out_panels + in_panel, token_pitch},
+                  scratch_.dv + key * sizes_.width, sizes_.width, true);
+      Multiply<T>({end - begin, sizes_.depth, steps, tile.d_scores_by_key + in_tile, 1, kKeyBlock,
+                   scratch_.q_panels + in_panel, token_pitch},
+                  scratch_.dk + key * sizes_.depth, sizes_.depth, true);
+    });
+    ForEachQueryTile(block, [&](int64_t begin, int64_t end, int64_t keys) {
+      Multiply<T>({end - begin, sizes_.depth, PanelSteps<T>(keys), tile.by_query + begin * kKeyBlock,
+                   PanelSteps<T>(kKeyBlock), 1, scratch_.key_column_panels, PanelElements<T>(kKeyBlock)},
+                  scratch_.dq + (block.query + begin) * sizes_.depth, sizes_.depth, true);
+    });
+  }
+
+  // From scores and dP to P and dS: of each query up to the vector that holds its own key, more than is read of it.
+  void TileGradient(const Block& block) {
+    const Tile<T>& tile = scratch_.tile;
+    alignas(64) Bf16 weight_pair[2][kKeyBlock];
+    for (int64_t i = 0; i < block.queries; ++i) {
+      const int64_t visible = std::min(block.keys, block.query + i + 1 - block.first), row = i * kKeyBlock;
+      const float *scores = tile.scores + row, *d_weights = tile.d_weights + row;
+      Operand<T>* weights;
+      if constexpr (kStepDepth<T> == 2) {
+        weights = weight_pair[i % 2];
+      } else {
+        weights = tile.weights_by_key + row;
+      }
+      const RowGradient gradient = {.scale = Set(args_.forward.scale * kLog2E),
+                                    .minus_lse = Set(scratch_.lse[block.query + i] * -kLog2E),
+                                    .output_dot = Set(scratch_.output_dot[block.query + i])};
+      F32x16 weight, d_score;
+      int64_t k = 0;
+      for (; k + kLanes <= visible; k += kLanes) {
+        gradient(Load(scores + k), Load(d_weights + k), weight, d_score);
+        StoreOperands<T>(weights + k, weight);
+        StoreOperands<T>(tile.by_query + row + k, d_score);
+      }
+      if (k < visible) {
+        const int lanes = static_cast<int>(visible - k);
+        gradient(Load(scores + k), Load(d_weights + k), weight, d_score);
+        StoreOperands<T>(weights + k, KeepLanes(weight, lanes, Set(0.0f)));
+        StoreOperands<T>(tile.by_query + row + k, KeepLanes(d_score, lanes, Set(0.0f)));
       }
       if constexpr (kStepDepth<T> == 2) {
-        if (i % 2 == 1 || i + 1 == queries) PairRows(i, weights);
+        if (i % 2 == 1 || i + 1 == block.queries) PairRows(i, weight_pair);
       }
     }
   }

@@ -32,6 +32,7 @@ inline void CheckAttention(const AttentionArgs& args) {
   CHECK_EQ(args.k.size(2), args.v.size(2));
   CHECK_EQ(args.k.size(1), args.v.size(1));
   CHECK_EQ(args.out.size(3), args.v.size(3));
+  CHECK(args.scale > 0);  // so that the largest q k has the largest weight
 }
 
 struct AttentionSizes {
@@ -90,16 +91,37 @@ struct RowsView {
   int64_t stride;  // elements
 };
 
-// Keys [first, first + count) of key head g: [count, n + r]; gathered to `buffer` if the rotary part stands elsewhere.
+// Keys of a head in their two parts; what comes first in q comes first here.
 template <class T>
-RowsView<T> KeyRows(const AttentionArgs& args, int64_t b, int64_t g, int64_t first, int64_t count, T* buffer) {
-  const T* own = args.k.As<T>() + b * args.k.stride(0) + first * args.k.stride(1) + g * args.k.stride(2);
-  if (!args.k_shared) return {own, args.k.stride(1)};
-  const T* shared = args.k_shared.As<T>() + b * args.k_shared.stride(0) + first * args.k_shared.stride(1);
-  const int64_t own_depth = args.k.size(3), shared_depth = args.k_shared.size(2), depth = own_depth + shared_depth;
+struct KeyParts {
+  RowsView<T> own, shared;
+  int64_t own_depth, shared_depth;  // the latter may be 0
+};
+
+// Keys of key head g from `first` on.
+template <class T>
+KeyParts<T> KeysFrom(const AttentionArgs& args, int64_t b, int64_t g, int64_t first) {
+  const Tensor &k = args.k, &shared = args.k_shared;
+  KeyParts<T> keys = {.own = {k.As<T>() + b * k.stride(0) + first * k.stride(1) + g * k.stride(2), k.stride(1)},
+                      .shared = {},
+                      .own_depth = k.size(3),
+                      .shared_depth = 0};
+  if (shared) {
+    keys.shared = {shared.As<T>() + b * shared.stride(0) + first * shared.stride(1), shared.stride(1)};
+    keys.shared_depth = shared.size(2);
+  }
+  return keys;
+}
+
+// Their first `count` rows [count, n + r]; gathered to `buffer` if the shared part stands elsewhere.
+template <class T>
+RowsView<T> Gather(const KeyParts<T>& keys, int64_t count, T* buffer) {
+  if (keys.shared_depth == 0) return keys.own;
+  const int64_t depth = keys.own_depth + keys.shared_depth;
   for (int64_t i = 0; i < count; ++i) {
-    std::memcpy(buffer + i * depth, own + i * args.k.stride(1), own_depth * sizeof(T));
-    std::memcpy(buffer + i * depth + own_depth, shared + i * args.k_shared.stride(1), shared_depth * sizeof(T));
+    std::memcpy(buffer + i * depth, keys.own.data + i * keys.own.stride, keys.own_depth * sizeof(T));
+    std::memcpy(buffer + i * depth + keys.own_depth, keys.shared.data + i * keys.shared.stride,
+                keys.shared_depth * sizeof(T));
   }
   return {buffer, depth};
 }
@@ -145,11 +167,37 @@ void Multiply(const PanelProduct<T>& product, float* c, int64_t ldc, bool accumu
   }
 }
 
-// Rounds n sums to T.
+// Stores n sums times `factor`, rounded to T.
 template <class T>
-void StoreRounded(const float* sums, int64_t n, T* out) {
-  ForEachVector(n, [&](int64_t i, auto lanes) { StoreLanes(out + i, LoadLanes(sums + i, lanes), lanes); });
+void StoreScaled(const float* sums, int64_t n, float factor, T* out) {
+  ForEachVector(n,
+                [&](int64_t i, auto lanes) { StoreLanes(out + i, LoadLanes(sums + i, lanes) * Set(factor), lanes); });
 }
+
+// Operands that replace the floats they are computed from, where both have the same type; else their own memory.
+template <class T>
+Operand<T>* InPlaceOr([[maybe_unused]] float* floats, int64_t elements, Carver& carver) {
+  if constexpr (std::is_same_v<Operand<T>, float>) {
+    return floats;
+  } else {
+    return carver.Take<Operand<T>>(elements);
+  }
+}
+
+// 2^x for x <= 2: relative error below 1e-7; 0 below -126; NaN stays. Weights are powers of 2, because their exponent
+// then needs no second reduction, and log2(e) costs nothing: it is part of the scale.
+inline F32x16 Exp2(F32x16 x) {
+  const F32x16 shift = Set(0x1.8p23f), t = x + shift, f = x - (t - shift);  // t: x as the nearest integer
+  F32x16 p = Set(1.55946778e-4f);
+  p = Fma(p, f, Set(1.34066434e-3f));
+  p = Fma(p, f, Set(9.61769279e-3f));
+  p = Fma(p, f, Set(5.55031039e-2f));
+  p = Fma(p, f, Set(2.40226522e-1f));
+  p = Fma(p, f, Set(6.93147242e-1f));
+  p = Fma(p, f, Set(1.0f));
+  return SelectLess(x, Set(-126.0f), Set(0.0f), p * ScaleByPowerOfTwo(Set(1.0f), t));
+}
+inline constexpr float kLog2E = 1.44269504f;
 
 // How many of the 16 lanes from `begin` stand before `end`.
 inline int LanesBefore(int64_t begin, int64_t end) {

@@ -14,15 +14,6 @@ namespace conclave::core::cpu::CONCLAVE_TARGET {
 // Logits per block: callers start a block at every multiple of it; only the last one may be shorter.
 inline constexpr int64_t kVocabularyBlock = 768;
 
-// The largest lane; NaN lanes are passed over if they never won before.
-inline float MaxLane(F32x16 x) {
-  alignas(64) float lanes[kLanes];
-  Store(lanes, x);
-  float largest = lanes[0];
-  for (int i = 1; i < kLanes; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
-  return largest;
-}
-
 inline float ExpScalar(float x) {
   alignas(64) float lanes[kLanes];
   Store(lanes, Exp(Set(x)));
@@ -42,7 +33,7 @@ struct LogSumExp {
     const F32x16 last = KeepLanes(LoadPart(logits + whole, rest), rest, nothing);
     F32x16 largest = nothing;
     for (int64_t i = 0; i < whole; i += kLanes) largest = Max(Load(logits + i), largest);
-    const float block_max = MaxLane(Max(last, largest));
+    const float block_max = Largest(Max(last, largest));
     // With -infinity in all places l - m would be NaN; any finite m gives the right sum, 0.
     const F32x16 shift = Set(block_max == -__builtin_inff() ? 0.0f : block_max);
     F32x16 lanes = Set(0.0f);

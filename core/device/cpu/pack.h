@@ -54,7 +54,7 @@ inline int ColumnsOfPanel(int64_t out, int64_t panel) {
 
 // Rounds sixteen values to T (nearest-even) and stores them as operands.
 template <class T>
-void StoreOperands(Operand<T>* out, F32x16 x) {
+[[gnu::always_inline]] inline void StoreOperands(Operand<T>* out, F32x16 x) {
   if constexpr (std::is_same_v<T, Bf16> && std::is_same_v<Operand<T>, float>) {
     Store(out, RoundedToBf16(x));
   } else {
