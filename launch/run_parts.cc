@@ -89,7 +89,7 @@ absl::Status CreateParts(const core::Config& config, int threads, RunParts& part
 
 absl::Status InitializeWeights(const core::Config& config, RunParts& parts) {
   const double std = config.train.init_std > 0 ? config.train.init_std : parts.model_config.initializer_range;
-  parts.model->params().Initialize(static_cast<uint64_t>(config.train.seed), std);
+  parts.model->params().Initialize(parts.model->kernels(), static_cast<uint64_t>(config.train.seed), std);
   if (config.model.from.empty()) {
     parts.model->Refresh();
   } else {

@@ -249,6 +249,8 @@ class Kernels {
 
   // ---- Elementwise ----------------------------------------------------------------------------------------------------
   virtual void Zero(Tensor x) = 0;
+  // x[i] = std * normal number i of stream `key` (StandardNormal in rng.h): f32, contiguous.
+  virtual void FillNormal(Tensor x, uint64_t key, float std) = 0;
   virtual void Cast(Tensor x, Tensor y) = 0;         // f32 <-> bf16, nearest-even; equal dtypes copy; strided rows allowed
   virtual void Add(Tensor a, Tensor b, Tensor y) = 0;  // y = round(a + b)
 

@@ -40,6 +40,7 @@ constexpr std::array<OperationRow, kNumOperations> kOperations = {{
     {Operation::kLinearCrossEntropy, "LinearCrossEntropy", OperationGroup::kLoss},
     {Operation::kSample, "Sample", OperationGroup::kLoss},
     {Operation::kZero, "Zero", OperationGroup::kElementwise},
+    {Operation::kFillNormal, "FillNormal", OperationGroup::kElementwise},
     {Operation::kCast, "Cast", OperationGroup::kElementwise},
     {Operation::kAdd, "Add", OperationGroup::kElementwise},
     {Operation::kSumSquares, "SumSquares", OperationGroup::kOptimizer},

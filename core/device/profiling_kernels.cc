@@ -183,6 +183,11 @@ void ProfilingKernels::Sample(const SampleArgs& args) {
   backend_->Sample(args);
 }
 
+void ProfilingKernels::FillNormal(Tensor x, uint64_t key, float std) {
+  const CallTimer timer(profile_, Operation::kFillNormal, Touching({x}));
+  backend_->FillNormal(x, key, std);
+}
+
 void ProfilingKernels::Zero(Tensor x) {
   const CallTimer timer(profile_, Operation::kZero, Touching({x}));
   backend_->Zero(x);

@@ -75,6 +75,7 @@ class ProfilingKernels final : public Kernels {
   void LinearCrossEntropy(const CrossEntropyArgs& args) override;
   void Sample(const SampleArgs& args) override;
   void Zero(Tensor x) override;
+  void FillNormal(Tensor x, uint64_t key, float std) override;
   void Cast(Tensor x, Tensor y) override;
   void Add(Tensor a, Tensor b, Tensor y) override;
   void SumSquares(Tensor gradient, Tensor limbs) override;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels that compute nothing and count: run a step on them with measuring arenas, and memory and FLOPs are known before
-// the first real step, by the very code that will run (core/model/memory_plan.h). Sizes of workspaces come from the backend.
+// Kernels that compute nothing and count: run a step on them with measuring arenas, and memory and FLOPs are known
+// before the first real step, by the very code that will run (core/model/memory_plan.h). Sizes of workspaces come from
+// the backend.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +42,9 @@ class CountingKernels final : public Kernels {
   void PackWeight(Tensor, const PackedWeight&, const PackedWeight&) override { Count(0); }
   void BiasGrad(Tensor, Tensor, const GradientTarget&) override { Count(0); }
   void RmsNorm(Tensor, Tensor, float, Tensor, Tensor) override { Count(0); }
-  void RmsNormBackward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, const GradientTarget&) override { Count(0); }
+  void RmsNormBackward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, const GradientTarget&) override {
+    Count(0);
+  }
   void SwiGlu(Tensor, Tensor, Tensor, Tensor) override { Count(0); }
   void SwiGluBackward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor) override { Count(0); }
   void Rope(Tensor, Tensor, Tensor, RopeLayout, RopeDirection) override { Count(0); }
@@ -59,6 +62,7 @@ class CountingKernels final : public Kernels {
   void EmbeddingGrad(Tensor, Tensor, Tensor, const GradientTarget&, Tensor) override { Count(0); }
   void Sample(const SampleArgs&) override { Count(0); }
   void Zero(Tensor) override { Count(0); }
+  void FillNormal(Tensor, uint64_t, float) override { Count(0); }
   void Cast(Tensor, Tensor) override { Count(0); }
   void Add(Tensor, Tensor, Tensor) override { Count(0); }
   void SumSquares(Tensor, Tensor) override { Count(0); }

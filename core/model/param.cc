@@ -20,9 +20,13 @@ int64_t Aligned(int64_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAl
 
 Tensor WithShape(void* memory, DType dtype, const std::vector<int64_t>& shape) {
   switch (shape.size()) {
-    case 1: return Tensor(memory, dtype, {shape[0]});
-    case 2: return Tensor(memory, dtype, {shape[0], shape[1]});
-    default: CHECK_EQ(shape.size(), 3); return Tensor(memory, dtype, {shape[0], shape[1], shape[2]});
+    case 1:
+      return Tensor(memory, dtype, {shape[0]});
+    case 2:
+      return Tensor(memory, dtype, {shape[0], shape[1]});
+    default:
+      CHECK_EQ(shape.size(), 3);
+      return Tensor(memory, dtype, {shape[0], shape[1], shape[2]});
   }
 }
 
@@ -151,17 +155,21 @@ GradientTarget ParamSet::Target(const Param& param, int64_t rows) const {
   return {.sum = param.sum, .flag = flag_, .limit = static_cast<float>(kContributionRange / uses)};
 }
 
-void ParamSet::Initialize(uint64_t seed, double std) {
+void ParamSet::Initialize(Kernels& kernels, uint64_t seed, double std) {
   for (auto& param : params_) {
     for (const ParamPart& part : param->spec.parts) {
       float* out = param->master.As<float>() + part.offset;
       const uint64_t key = RandomKey(seed, RandomPurpose::kInit, NameHash(part.hf_name));
-      for (int64_t i = 0; i < part.Elements(); ++i) {
-        switch (param->spec.init) {
-          case ParamInit::kNormal: out[i] = static_cast<float>(std) * StandardNormal(key, i); break;
-          case ParamInit::kOnes: out[i] = 1; break;
-          case ParamInit::kZeros: out[i] = 0; break;
-        }
+      switch (param->spec.init) {
+        case ParamInit::kNormal:
+          kernels.FillNormal(Tensor(out, DType::kF32, {part.Elements()}), key, static_cast<float>(std));
+          break;
+        case ParamInit::kOnes:
+          std::fill_n(out, part.Elements(), 1.0f);
+          break;
+        case ParamInit::kZeros:
+          std::fill_n(out, part.Elements(), 0.0f);
+          break;
       }
     }
   }

@@ -73,7 +73,7 @@ class ParamSet {
   Tensor flag() const { return flag_; }  // i32 [1], set by a contribution out of range
 
   // Normal numbers keyed by (seed, Hugging Face name, index): independent of fusion and layout.
-  void Initialize(uint64_t seed, double std);
+  void Initialize(Kernels& kernels, uint64_t seed, double std);
   // After masters changed: rounded copies and panels.
   void Refresh(Kernels& kernels);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A very small DeepSeek-V3-shaped model with everything on (MLA with q-LoRA, a dense and a MoE block, groups, a shared expert,
-// multi-token prediction), random batches for it, and a hash of a training state: what the law tests compare.
+// A very small DeepSeek-V3-shaped model with everything on (MLA with q-LoRA, a dense and a MoE block, groups, a shared
+// expert, multi-token prediction), random batches for it, and a hash of a training state: what the law tests compare.
 #pragma once
 
 #include <cstdlib>
@@ -67,7 +67,8 @@ inline core::Batch RandomBatch(int64_t rows, int64_t length, int64_t vocabulary,
       batch.tokens.push_back(padding ? 0 : static_cast<int32_t>(core::Philox(key, row, 100 + s)[0] % vocabulary));
       batch.positions.push_back(padding ? -1 : static_cast<int32_t>(position++));
       batch.labels.push_back(-1);
-      if (!padding && !document_ends) batch.labels.back() = static_cast<int32_t>(core::Philox(key, row, 101 + s)[0] % vocabulary);
+      if (!padding && !document_ends)
+        batch.labels.back() = static_cast<int32_t>(core::Philox(key, row, 101 + s)[0] % vocabulary);
       batch.num_labels += batch.labels.back() >= 0;
     }
     batch.row_ids.push_back(row);
@@ -117,7 +118,7 @@ inline std::unique_ptr<core::Model> MakeTrainingModel(const core::Config& config
                                     .max_positions = config.data.sequence_length,
                                     .profile = profile});
   EXPECT_TRUE(model.ok()) << model.status();
-  (*model)->params().Initialize(static_cast<uint64_t>(config.train.seed), config.train.init_std);
+  (*model)->params().Initialize((*model)->kernels(), static_cast<uint64_t>(config.train.seed), config.train.init_std);
   (*model)->Refresh();
   return std::move(model).value();
 }

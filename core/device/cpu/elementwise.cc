@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Zero, Cast, Add: memory-bound walks over one, two or three tensors of one shape. A tensor is cut into pieces that are
-// contiguous in all of them: blocks of the whole memory where nothing is strided, else blocks of its rows.
+// Zero, Cast, Add: memory-bound walks over one, two or three tensors of one shape; FillNormal. A tensor is cut into
+// pieces that are contiguous in all of them: blocks of the whole memory where nothing is strided, else blocks of its
+// rows.
 #include <algorithm>
 #include <cstring>
 #include <initializer_list>
 
 #include "core/base/check.h"
+#include "core/base/rng.h"
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/device/cpu/dispatch.h"
 #include "core/device/cpu/lanes.h"
@@ -94,6 +96,14 @@ void CpuKernels::Zero(Tensor x) {
     for (int64_t piece = begin; piece < end; ++piece) {
       std::memset(x.As<char>() + pieces.Offset(x, piece) * size, 0, pieces.Length(piece) * size);
     }
+  });
+}
+
+void CpuKernels::FillNormal(Tensor x, uint64_t key, float std) {
+  constexpr int64_t kGrain = 4096;
+  CHECK(x.dtype == DType::kF32 && x.Contiguous());
+  pool_.ParallelFor(x.Elements(), kGrain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) x.As<float>()[i] = std * StandardNormal(key, static_cast<uint64_t>(i));
   });
 }
 

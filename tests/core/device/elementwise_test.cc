@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Zero, Cast, Add against scalar loops, bit by bit, on contiguous and strided tensors.
+// Zero, FillNormal, Cast, Add against scalar loops, bit by bit, on contiguous and strided tensors.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/base/rng.h"
 #include "tests/core/device/every_device.h"
 
 namespace conclave::core::test {
@@ -21,6 +22,15 @@ std::vector<float> Values(uint64_t key, int64_t count) {
   std::vector<float> x = Normals(key, count);
   for (int64_t i = 0; i < count; i += 7) x[i] = kExtremes[(i / 7) % kExtremes.size()];
   return x;
+}
+
+TEST(FillNormal, WritesTheStreamOfItsKey) {
+  const auto got = SameOnEveryDevice([&](Kernels& kernels) {
+    std::vector<float> x(10001);
+    kernels.FillNormal(View(x), 77, 0.02f);
+    return x;
+  });
+  for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], 0.02f * StandardNormal(77, i)) << i;
 }
 
 TEST(Cast, RoundsToNearestEvenEverywhere) {

@@ -55,6 +55,7 @@ class NotingKernels final : public Kernels {
   void LinearCrossEntropy(const CrossEntropyArgs&) override { Note("LinearCrossEntropy"); }
   void Sample(const SampleArgs&) override { Note("Sample"); }
   void Zero(Tensor) override { Note("Zero"); }
+  void FillNormal(Tensor, uint64_t, float) override { Note("FillNormal"); }
   void Cast(Tensor, Tensor) override { Note("Cast"); }
   void Add(Tensor, Tensor, Tensor) override { Note("Add"); }
   void SumSquares(Tensor, Tensor) override { Note("SumSquares"); }
@@ -99,6 +100,7 @@ std::vector<Call> EveryOperation() {
       [](Kernels& k) { k.LinearCrossEntropy({}); },
       [](Kernels& k) { k.Sample({}); },
       [](Kernels& k) { k.Zero({}); },
+      [](Kernels& k) { k.FillNormal({}, 0, 0); },
       [](Kernels& k) { k.Cast({}, {}); },
       [](Kernels& k) { k.Add({}, {}, {}); },
       [](Kernels& k) { k.SumSquares({}, {}); },
