@@ -183,7 +183,7 @@ TEST(WeightGrad, RoundsEveryMagnitudeToTheNearestEvenUnit) {
   }
   Matrix<float> one(DType::kF32, 1, 1);
   one.row(0)[0] = 1;
-  for (float largest : {1.9f, 3000.0f}) {  // tiles with and without large magnitudes
+  for (float largest : {1.9f, 3.5f, 3000.0f}) {  // of what tiles hold
     std::vector<float> kept;
     for (float v : values) {
       if (std::abs(v) <= largest) kept.push_back(v);
