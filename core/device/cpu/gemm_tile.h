@@ -12,7 +12,7 @@
 //   AVX2, 16 registers of 8 lanes: the same tile in blocks of 4 x 24: 12 accumulators, 3 of the panel, 1 broadcast: all
 //     16. A step is 12 multiply-adds and 7 loads in 6 cycles. A panel is read twice as often, and a first-level cache
 //     has to hold it: 128 steps are 24 KiB of 32.
-// Callers walk long sums in chunks of kTileSteps, which leaves 8 chains per lane in memory for a moment.
+// Callers walk long sums in chunks of kTileSteps; between two chunks the chains of a tile stand in memory.
 #pragma once
 
 #include <cstdint>
@@ -38,10 +38,6 @@ struct Ahead {
   const void* first = nullptr;
   int64_t stride = 0;
   int lines = 1;
-
-  Ahead From(int64_t step) const {  // what is left of it after `step` steps
-    return {first ? static_cast<const char*>(first) + step * stride : nullptr, stride, lines};
-  }
 };
 
 // Brings `rows` rows of memory close: what a tile will write when it ends (stores that miss would stop the next one).

@@ -14,9 +14,9 @@ namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
 // An item is a block of dW of up to 4 panels of n by 3 panels of k. Its tokens are packed in chunks of at most 256
-// steps. Packing costs about 8 cycles per token and panel, the product of two panels 72 or more: 7 packings for 12
-// products are at most 6 %. For a second-level cache of 512 KiB: 12 x 6 tiles take 216 KiB of int64 sums and 108 KiB of
-// f32 chains, 4 packed panels of 128 steps (AVX2) 96 KiB.
+// steps. Packing costs about 8 cycles per token and panel from a cache close by and several times that from memory, the
+// product of two panels 72 (AVX-512) or 144 (AVX2): large items pack less. For a second-level cache of 512 KiB: 12
+// tiles take 216 KiB of int64 sums and 108 KiB of f32 chains, 4 packed panels of 128 steps (AVX2) 96 KiB.
 constexpr int64_t kMaxPanelsOfN = 4, kMaxPanelsOfK = 3;
 constexpr int64_t kChunkSteps = kTileSteps < 256 ? kTileSteps : 256;
 constexpr int64_t kItemsPerThread = 3;
