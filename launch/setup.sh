@@ -19,6 +19,8 @@ packages=(
   libutf8proc-dev        # Unicode normalization of tokenizers
   libcli11-dev           # command line
   libxxhash-dev          # checksums
+  libopenmpi-dev         # many ranks
+  openmpi-bin            # mpirun
   libgtest-dev           # GoogleTest
   python3                # the test that checks the order of includes
 )
