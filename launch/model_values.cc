@@ -89,7 +89,7 @@ class Computation {
   void AddExperts() {
     const core::StageSaved& saved = trainer_.runner().saved();
     const int64_t blocks = model_.stage().num_blocks();
-    for (const int64_t layer : model_.stage().router_layers()) {
+    for (const int64_t layer : core::MoeLayers(model_.config())) {
       const std::string name = absl::StrFormat("experts.%d", layer);
       if (!Wanted(name)) continue;
       const core::BlockSaved& block = layer < blocks ? saved.blocks[static_cast<size_t>(layer)]

@@ -84,7 +84,7 @@ absl::Status CheckResume(const Resume& resume, const core::Config& config) {
 
 absl::StatusOr<RunState> RestoreRun(const Resume& resume, const core::Config& config, RunParts& parts) {
   RETURN_IF_ERROR(CheckData(resume, config, *parts.loader));
-  RETURN_IF_ERROR(core::RestoreState(resume.path, optim::OptimizerTensors(*parts.model)));
+  RETURN_IF_ERROR(core::RestoreState(resume.path, optim::RestoredTensors(*parts.model)));
   parts.model->Refresh();
   const std::string device = WithoutThreads(parts.device->Description());
   if (resume.meta.device != device && config.ComputePrecision() != core::Precision::kF32) {

@@ -66,8 +66,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, con
                                                     trainer->Shape(PassMode::kForwardOnly, micro)}));
   // Statistics of a step, in whole micro-batches.
   const int64_t rows = (config.batch.sequences + micro - 1) / micro * micro;
-  const int64_t depth = model.stage().loss_unit().depth();
-  const int64_t moe_blocks = static_cast<int64_t>(model.stage().router_layers().size());
+  const int64_t depth = model.config().num_nextn_predict_layers;
+  const int64_t moe_blocks = static_cast<int64_t>(core::MoeLayers(model.config()).size());
   const int64_t experts = model.config().n_routed_experts;
   core::Arena arena("step");
   auto allocate = [&] {
@@ -107,7 +107,7 @@ double Trainer::GradientNorm() {
   core::Kernels& kernels = model_.kernels();
   kernels.Zero(limbs_);
   for (const auto& param : model_.params().params()) {
-    if (param->sum) kernels.SumSquares(param->sum, limbs_);
+    if (param->sum) kernels.SumSquares(param->ShardOf(param->sum), limbs_);
   }
   int64_t limbs[core::kNormLimbs];
   int32_t out_of_range = 0;
@@ -136,21 +136,21 @@ void Trainer::Update(double grad_norm, double lr, int64_t step) {
   core::Kernels& kernels = model_.kernels();
   for (const auto& param : model_.params().params()) {
     if (!param->sum) continue;
-    args.gradient = param->sum;
+    args.gradient = param->ShardOf(param->sum);
     args.weight_decay = param->spec.kind == ParamKind::kVector ? 0.0f : static_cast<float>(optim.weight_decay);
-    args.master = param->master;
+    args.master = param->ShardOf(param->master);
     args.m = param->m;
     args.v = param->v;
     kernels.AdamW(args);
   }
-  const std::vector<const core::RouterLayer*>& routers = model_.stage().routers();
-  for (size_t i = 0; i < routers.size(); ++i) {
-    if (!routers[i]->bias() || config_.moe.bias_update_speed == 0) continue;
-    kernels.UpdateRouterBias(statistics_.load.Slice(0, static_cast<int64_t>(i), 1).MergeFirst(),
-                             static_cast<float>(config_.moe.bias_update_speed), routers[i]->bias()->master);
+  for (const core::Stage::MoeBlock& block : model_.stage().moe_blocks()) {
+    const Param* const bias = block.moe->router().bias();
+    if (!bias || config_.moe.bias_update_speed == 0) continue;
+    kernels.UpdateRouterBias(statistics_.load.Slice(0, block.index, 1).MergeFirst(),
+                             static_cast<float>(config_.moe.bias_update_speed), bias->master);
   }
   for (const auto& param : model_.params().params()) {
-    if (param->ema) kernels.Ema(param->master, static_cast<float>(optim.ema), param->ema);
+    if (param->ema) kernels.Ema(param->ShardOf(param->master), static_cast<float>(optim.ema), param->ema);
   }
   model_.Refresh();
 }
@@ -163,7 +163,7 @@ void Trainer::ReadStatistics(const core::Batch& batch, StepMetrics& metrics) {
     metrics.finite = metrics.finite && std::isfinite(total);
     return total;
   };
-  const int64_t depth = model_.stage().loss_unit().depth();
+  const int64_t depth = model_.config().num_nextn_predict_layers;
   const double labels = static_cast<double>(std::max<int64_t>(batch.num_labels, 1));
   metrics.loss = sum(statistics_.loss, 0) / labels;
   const int64_t predicted = config_.moe.mtp_weight != 0 ? depth : 0;
@@ -208,9 +208,9 @@ StepMetrics Trainer::Step(const core::Batch& batch, int64_t step) {
 }
 
 core::LossWeights Trainer::Weights(int64_t num_labels) const {
-  const int depth = std::max(model_.stage().loss_unit().depth(), 1);
+  const int64_t depth = std::max<int64_t>(model_.config().num_nextn_predict_layers, 1);
   return {.label_scale = num_labels > 0 ? static_cast<float>(1.0 / static_cast<double>(num_labels)) : 0.0f,
-          .mtp = static_cast<float>(config_.moe.mtp_weight / depth),
+          .mtp = static_cast<float>(config_.moe.mtp_weight / static_cast<double>(depth)),
           .balance = static_cast<float>(config_.moe.balance_loss),
           .z_loss = static_cast<float>(config_.optim.z_loss)};
 }
@@ -225,7 +225,7 @@ void Trainer::ClearGradients() {
 
 void Trainer::StartEma() {
   for (const auto& param : model_.params().params()) {
-    if (param->ema) model_.kernels().Cast(param->master, param->ema);
+    if (param->ema) model_.kernels().Cast(param->ShardOf(param->master), param->ema);
   }
 }
 

@@ -2,6 +2,8 @@
 #include "optim/weights.h"
 
 #include <algorithm>
+#include <optional>
+#include <tuple>
 
 #include "absl/strings/str_format.h"
 
@@ -82,19 +84,48 @@ std::vector<std::string> RouterBiasNames(const core::Model& model) {
   return names;
 }
 
-std::vector<StateTensor> OptimizerTensors(const core::Model& model) {
+namespace {
+
+// The rows of `part` within rows [shard.begin, shard.end) of its parameter, `tensor` being those rows; nothing if there
+// are none.
+std::optional<StateTensor> ViewOfRows(const std::string& name, const Param& param, const ParamPart& part,
+                                      const core::Shard& shard, const core::Tensor& tensor) {
+  const int64_t first = part.offset / param.cols(), rows = part.Elements() / param.cols();
+  const int64_t begin = std::max(first, shard.begin), end = std::min(first + rows, shard.end);
+  if (begin >= end) return std::nullopt;
+  StateTensor view = View(name, {.hf_name = part.hf_name, .shape = part.shape}, tensor);
+  view.box.offsets[0] = begin - first;
+  view.box.sizes[0] = end - begin;
+  view.data = tensor.As<float>() + (begin - shard.begin) * param.cols();
+  return view;
+}
+
+enum class Masters { kShard, kWhole };
+
+std::vector<StateTensor> StateOf(const core::Model& model, Masters masters) {
   std::vector<StateTensor> state;
   for (const auto& param : model.params().params()) {
+    const bool whole = masters == Masters::kWhole;
+    const core::Shard master_rows = whole ? core::Shard{0, param->rows()} : param->shard;
+    const core::Tensor master = whole ? param->master : param->ShardOf(param->master);
     for (const ParamPart& part : param->spec.parts) {
-      for (const auto& [kind, tensor] : {std::pair<const char*, core::Tensor>{"master", param->master},
-                                         {"m", param->m},
-                                         {"v", param->v},
-                                         {"ema", param->ema}}) {
-        if (tensor) state.push_back(View(absl::StrFormat("optimizer.%s.%s", kind, part.hf_name), part, tensor));
+      for (const auto& [kind, rows, tensor] :
+           {std::tuple<const char*, core::Shard, core::Tensor>{"master", master_rows, master},
+            {"m", param->shard, param->m},
+            {"v", param->shard, param->v},
+            {"ema", param->shard, param->ema}}) {
+        if (!tensor) continue;
+        const std::string name = absl::StrFormat("optimizer.%s.%s", kind, part.hf_name);
+        if (auto view = ViewOfRows(name, *param, part, rows, tensor)) state.push_back(*std::move(view));
       }
     }
   }
   return state;
 }
+
+}  // namespace
+
+std::vector<StateTensor> OptimizerTensors(const core::Model& model) { return StateOf(model, Masters::kShard); }
+std::vector<StateTensor> RestoredTensors(const core::Model& model) { return StateOf(model, Masters::kWhole); }
 
 }  // namespace conclave::optim

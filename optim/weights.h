@@ -18,12 +18,15 @@ namespace conclave::optim {
 enum class MissingMtp { kRefuse, kKeepInitial };
 absl::Status LoadWeights(const core::ModelFolder& folder, MissingMtp missing_mtp, core::Model& model);
 
-// All weights under their Hugging Face names, as views of the masters; multi-token-prediction layers with their copies of
-// embedding and head.
+// All weights under their Hugging Face names, as views of the masters; multi-token-prediction layers with their copies
+// of embedding and head.
 std::vector<core::StateTensor> HfWeights(const core::Model& model);
 std::vector<std::string> RouterBiasNames(const core::Model& model);  // stay f32 in every folder
 
-// Masters (router biases among them), moments and EMA as "optimizer.KIND.HF_NAME": what a checkpoint restores.
+// Masters (router biases among them), moments and EMA as "optimizer.KIND.HF_NAME": the boxes that this rank saves, each
+// element on one rank only.
 std::vector<core::StateTensor> OptimizerTensors(const core::Model& model);
+// The same as a restore fills them: whole masters of everything that this rank holds.
+std::vector<core::StateTensor> RestoredTensors(const core::Model& model);
 
 }  // namespace conclave::optim

@@ -120,6 +120,8 @@ struct RouterBackwardArgs {
   Tensor d_logits;     // f32 [T, E]
 };
 
+enum class Repeats { kKeep, kOnce };
+
 // Which routed row holds which (token, choice). Routed rows are ordered by (expert, row of the batch, position).
 struct Permutation {
   Tensor slot;             // i32 [T, k]: routed row of (token, choice); -1 for padding
@@ -222,8 +224,13 @@ class Kernels {
   virtual void RouterBackward(const RouterBackwardArgs& args) = 0;
   // load[e] += number of tokens that chose e; load i64 [E].
   virtual void CountExperts(Tensor experts, Tensor load) = 0;
-  // From experts i32 [T, k] (-1 = none) to a permutation; rows of the batch are T / length each.
-  virtual void BuildPermutation(Tensor experts, int64_t num_experts, int64_t rows, const Permutation& out) = 0;
+  // From experts i32 [T, k] (-1 = none) to a permutation; row_offsets i32 [rows + 1] in tokens.
+  virtual void BuildPermutation(Tensor experts, int64_t num_experts, Tensor row_offsets, const Permutation& out) = 0;
+  // y[t, j] = map[experts[t, j]], -1 stays; with kOnce also -1 where an earlier choice of the token has the same value: the
+  // ranks a token goes to. experts, y i32 [T, k]; map i32 [E].
+  virtual void MapExperts(Tensor experts, Tensor map, Repeats repeats, Tensor y) = 0;
+  // list = the entries of slot i32 [T, k] that are not -1, in order; list i32 [at least as many].
+  virtual void ListSlots(Tensor slot, Tensor list) = 0;
   // y[i] = x[token[i]] for i < expert_offsets[E]. x [T, D], y [max_rows, D] of the same dtype.
   virtual void GatherRows(Tensor x, const Permutation& permutation, Tensor y) = 0;
   // routed[slot[t, j]] = per_choice[t, j], and back; per_choice f32 [T, k] (0 for padding), routed f32 [max_rows].

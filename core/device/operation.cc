@@ -31,6 +31,8 @@ constexpr std::array<OperationRow, kNumOperations> kOperations = {{
     {Operation::kRouterBackward, "RouterBackward", OperationGroup::kRouting},
     {Operation::kCountExperts, "CountExperts", OperationGroup::kRouting},
     {Operation::kBuildPermutation, "BuildPermutation", OperationGroup::kRouting},
+    {Operation::kMapExperts, "MapExperts", OperationGroup::kRouting},
+    {Operation::kListSlots, "ListSlots", OperationGroup::kRouting},
     {Operation::kGatherRows, "GatherRows", OperationGroup::kRouting},
     {Operation::kScatterChoices, "ScatterChoices", OperationGroup::kRouting},
     {Operation::kGatherChoices, "GatherChoices", OperationGroup::kRouting},

@@ -26,6 +26,8 @@ enum class Operation {  // those of Kernels that compute, in its order
   kRouterBackward,
   kCountExperts,
   kBuildPermutation,
+  kMapExperts,
+  kListSlots,
   kGatherRows,
   kScatterChoices,
   kGatherChoices,

@@ -135,9 +135,20 @@ void ProfilingKernels::CountExperts(Tensor experts, Tensor load) {
   backend_->CountExperts(experts, load);
 }
 
-void ProfilingKernels::BuildPermutation(Tensor experts, int64_t num_experts, int64_t rows, const Permutation& out) {
+void ProfilingKernels::BuildPermutation(Tensor experts, int64_t num_experts, Tensor row_offsets,
+                                        const Permutation& out) {
   const CallTimer timer(profile_, Operation::kBuildPermutation, Touching({experts, out.slot, out.token}));
-  backend_->BuildPermutation(experts, num_experts, rows, out);
+  backend_->BuildPermutation(experts, num_experts, row_offsets, out);
+}
+
+void ProfilingKernels::MapExperts(Tensor experts, Tensor map, Repeats repeats, Tensor y) {
+  const CallTimer timer(profile_, Operation::kMapExperts, Touching({experts, y}));
+  backend_->MapExperts(experts, map, repeats, y);
+}
+
+void ProfilingKernels::ListSlots(Tensor slot, Tensor list) {
+  const CallTimer timer(profile_, Operation::kListSlots, Touching({slot, list}));
+  backend_->ListSlots(slot, list);
 }
 
 void ProfilingKernels::GatherRows(Tensor x, const Permutation& permutation, Tensor y) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two attentions behind one interface: multi-head latent attention (DeepSeek-V2/V3) and grouped-query attention (Qwen,
-// Llama). Forward maps a normed input to residual + attention; Backward maps the gradient of that sum to the gradient of
-// the normed input. Legend: T tokens = rows x S, D hidden, H heads, G key heads.
+// The two attentions behind one interface: multi-head latent attention (DeepSeek-V2/V3) and grouped-query attention
+// (Qwen, Llama). Forward maps a normed input to residual + attention; Backward maps the gradient of that sum to the
+// gradient of the normed input. Legend: T tokens = rows x S, D hidden, H heads, G key heads.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,8 @@
 
 namespace conclave::core {
 
-// Keys and values of earlier tokens of one block, as the trainer computes them (expanded), so that decoding is bit-equal.
+// Keys and values of earlier tokens of one block, as the trainer computes them (expanded), so that decoding is
+// bit-equal.
 struct AttentionCache {
   Tensor keys_values;  // [B, capacity, H * (n + v)] (MLA) or [B, capacity, 2 * G * head]: keys | values per position
   Tensor shared_key;   // [B, capacity, r] (MLA): the rotary key
@@ -23,17 +24,17 @@ struct AttentionCache {
 
 // What Forward leaves for Backward. Which tensors are set depends on the kind of attention.
 struct AttentionSaved {
-  Tensor normed;       // [T, D] input; until the weight gradient
-  Tensor projected;    // [T, ...] output of the first projection: q (latent) | kv (latent) | rotary key
-  Tensor q_latent;     // [T, q_lora] normed; until the weight gradient
-  Tensor kv_latent;    // [T, kv_lora] normed; until the weight gradient
+  Tensor normed;           // [T, D] input; until the weight gradient
+  Tensor projected;        // [T, ...] output of the first projection: q (latent) | kv (latent) | rotary key
+  Tensor q_latent;         // [T, q_lora] normed; until the weight gradient
+  Tensor kv_latent;        // [T, kv_lora] normed; until the weight gradient
   Tensor q_rstd, kv_rstd;  // f32 [T] of the latent norms, or [T, H], [T, G] of Qwen3's head norms
-  Tensor q;            // [T, H, query width], rotated
-  Tensor k, v;         // [T, G, ...], k rotated (grouped-query)
-  Tensor kv;           // [T, H, n + v] (MLA)
-  Tensor shared_key;   // [T, 1, r] rotated (MLA)
-  Tensor out;          // [T, H * v]; until the weight gradient
-  Tensor lse;          // f32 [T, H]
+  Tensor q;                // [T, H, query width], rotated
+  Tensor k, v;             // [T, G, ...], k rotated (grouped-query)
+  Tensor kv;               // [T, H, n + v] (MLA)
+  Tensor shared_key;       // [T, 1, r] rotated (MLA)
+  Tensor out;              // [T, H * v]; until the weight gradient
+  Tensor lse;              // f32 [T, H]
 };
 
 class AttentionLayer {

@@ -11,8 +11,8 @@ std::string HfPrefix(int64_t layer) { return absl::StrFormat("model.layers.%d.",
 
 }  // namespace
 
-Block::Block(const ModelConfig& config, ParamSet& params, TokenExchange* exchange, int64_t layer, DType dtype,
-             const Tensor& rope_table)
+Block::Block(const ModelConfig& config, ParamSet& params, std::unique_ptr<TokenExchange> exchange, int64_t layer,
+             DType dtype, const Tensor& rope_table)
     : params_(params),
       dtype_(dtype),
       hidden_(config.hidden_size),
@@ -24,7 +24,7 @@ Block::Block(const ModelConfig& config, ParamSet& params, TokenExchange* exchang
                 config.rms_norm_eps) {
   const std::string name = Name(layer) + ".mlp", prefix = HfPrefix(layer) + "mlp.";
   if (config.IsMoe(layer)) {
-    moe_ = std::make_unique<Moe>(config, params, *exchange, name, prefix, dtype);
+    moe_ = std::make_unique<Moe>(config, params, std::move(exchange), name, prefix, dtype);
   } else {
     mlp_ = std::make_unique<Mlp>(params, name, prefix, hidden_, config.intermediate_size, dtype);
   }

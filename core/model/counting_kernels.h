@@ -53,7 +53,9 @@ class CountingKernels final : public Kernels {
   void BalanceLoss(const BalanceLossArgs&) override { Count(0); }
   void RouterBackward(const RouterBackwardArgs&) override { Count(0); }
   void CountExperts(Tensor, Tensor) override { Count(0); }
-  void BuildPermutation(Tensor, int64_t, int64_t, const Permutation&) override { Count(0); }
+  void BuildPermutation(Tensor, int64_t, Tensor, const Permutation&) override { Count(0); }
+  void MapExperts(Tensor, Tensor, Repeats, Tensor) override { Count(0); }
+  void ListSlots(Tensor, Tensor) override { Count(0); }
   void GatherRows(Tensor, const Permutation&, Tensor) override { Count(0); }
   void ScatterChoices(Tensor, const Permutation&, Tensor) override { Count(0); }
   void GatherChoices(Tensor, const Permutation&, Tensor) override { Count(0); }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The token table: lookup, and its gradient (per row of the batch and token id, core/base/fixed_sum.h). Used for the input, for
-// multi-token prediction, and as the head of models with tied embeddings: separate uses, each rounded by itself.
+// The token table: lookup, and its gradient (per row of the batch and token id, core/base/fixed_sum.h). Used for the
+// input, for multi-token prediction, and as the head of models with tied embeddings: separate uses, each rounded by
+// itself.
 #pragma once
 
 #include "core/config/model_config.h"
@@ -13,14 +14,14 @@ class EmbeddingLayer {
  public:
   EmbeddingLayer(const ModelConfig& config, ParamSet& params, DType dtype)
       : params_(params),
-        table_(params.Declare({.name = "embedding",
-                               .shape = {config.vocab_size, config.hidden_size},
-                               .kind = ParamKind::kEmbedding,
-                               .product_dtype = dtype,
-                               .parts = {{"model.embed_tokens.weight", {config.vocab_size, config.hidden_size}, 0}},
-                               .num_uses = static_cast<int>((1 + config.num_nextn_predict_layers) *
-                                                            (config.tie_word_embeddings ? 2 : 1)),
-                               .as_head = config.tie_word_embeddings})) {}
+        table_(params.Declare(
+            {.name = "embedding",
+             .shape = {config.vocab_size, config.hidden_size},
+             .kind = ParamKind::kEmbedding,
+             .product_dtype = dtype,
+             .parts = {{"model.embed_tokens.weight", {config.vocab_size, config.hidden_size}, 0}},
+             .num_uses = static_cast<int>((1 + config.num_nextn_predict_layers) * (config.tie_word_embeddings ? 2 : 1)),
+             .as_head = config.tie_word_embeddings})) {}
 
   // ids i32 [T], y [T, D].
   void Forward(Lane& lane, Tensor ids, Tensor y) const { lane.kernels.Embedding(table_->master, ids, y); }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = x W^T + b, and its gradients: dx at once, dW as a task. The only module that will know about fp8. Legend: T tokens,
-// N outputs, K inputs.
+// y = x W^T + b, and its gradients: dx at once, dW as a task. The only module that will know about fp8. Legend: T
+// tokens, N outputs, K inputs.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ namespace conclave::core {
 
 class Linear {
  public:
-  struct Output {  // one Hugging Face matrix of the stack, optionally with a bias
+  struct Output {         // one Hugging Face matrix of the stack, optionally with a bias
     std::string hf_name;  // without ".weight"
     int64_t out;
     bool bias = false;

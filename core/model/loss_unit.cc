@@ -20,25 +20,27 @@ StepStatistics StepStatistics::Rows(int64_t begin, int64_t count) const {
   return out;
 }
 
-LossUnit::MtpLayer::MtpLayer(const ModelConfig& config, ParamSet& params, TokenExchange* exchange, int64_t layer,
-                             DType dtype, const Tensor& rope_table)
+LossUnit::MtpLayer::MtpLayer(const ModelConfig& config, ParamSet& params, std::unique_ptr<TokenExchange> exchange,
+                             int64_t layer, DType dtype, const Tensor& rope_table)
     : enorm(params, MtpName(layer, "enorm"), MtpHfName(layer, "enorm"), config.hidden_size, config.rms_norm_eps),
       hnorm(params, MtpName(layer, "hnorm"), MtpHfName(layer, "hnorm"), config.hidden_size, config.rms_norm_eps),
       eh_proj(params, MtpName(layer, "eh_proj"), MtpHfName(layer, ""), {{"eh_proj", config.hidden_size}},
               2 * config.hidden_size, dtype),
-      block(config, params, exchange, layer, dtype, rope_table),
+      block(config, params, std::move(exchange), layer, dtype, rope_table),
       norm(params, MtpName(layer, "norm"), MtpHfName(layer, "shared_head.norm"), config.hidden_size,
            config.rms_norm_eps) {}
 
-LossUnit::LossUnit(const ModelConfig& config, ParamSet& params, TokenExchange* exchange,
-                   const EmbeddingLayer& embedding, DType dtype, const Tensor& rope_table)
+LossUnit::LossUnit(const ModelConfig& config, ParamSet& params, const ExchangeFactory& make_exchange,
+                   int64_t first_exchange, const EmbeddingLayer* embedding, DType dtype, const Tensor& rope_table)
     : params_(params),
       dtype_(dtype),
       hidden_(config.hidden_size),
       embedding_(embedding),
       norm_(params, "norm", "model.norm", config.hidden_size, config.rms_norm_eps),
-      head_(embedding.table()) {
-  if (!config.tie_word_embeddings) {
+      head_(nullptr) {
+  if (config.tie_word_embeddings) {
+    head_ = embedding->table();
+  } else {
     head_ = params.Declare({.name = "head",
                             .shape = {config.vocab_size, config.hidden_size},
                             .product_dtype = dtype,
@@ -46,14 +48,10 @@ LossUnit::LossUnit(const ModelConfig& config, ParamSet& params, TokenExchange* e
                             .num_uses = static_cast<int>(1 + config.num_nextn_predict_layers)});
   }
   for (int64_t k = 0; k < config.num_nextn_predict_layers; ++k) {
-    mtp_.push_back(std::make_unique<MtpLayer>(config, params, exchange, config.num_hidden_layers + k, dtype, rope_table));
+    const int64_t layer = config.num_hidden_layers + k;
+    auto exchange = config.IsMoe(layer) ? make_exchange(layer, first_exchange++) : nullptr;
+    mtp_.push_back(std::make_unique<MtpLayer>(config, params, std::move(exchange), layer, dtype, rope_table));
   }
-}
-
-int64_t LossUnit::num_moe_blocks() const {
-  int64_t n = 0;
-  for (const auto& layer : mtp_) n += layer->block.router() != nullptr;
-  return n;
 }
 
 void LossUnit::Normalize(Lane& lane, StagePass& pass, LossSaved& saved) const {
@@ -73,7 +71,7 @@ void LossUnit::PredictAhead(Lane& lane, StagePass& pass, const StepStatistics& s
     const DeviceTokens& tokens = pass.shifted[k + 1];
     MtpSaved& mtp = saved.mtp[k];
     mtp.embedded = pass.until_input_grad.Allocate(dtype_, {t, hidden_});
-    embedding_.Forward(lane, tokens.tokens, mtp.embedded);
+    embedding_->Forward(lane, tokens.tokens, mtp.embedded);
     mtp.joined = pass.SavedForWeightGrad().Allocate(dtype_, {t, 2 * hidden_});
     mtp.e_rstd = pass.until_input_grad.Allocate(DType::kF32, {t});
     mtp.h_rstd = pass.until_input_grad.Allocate(DType::kF32, {t});
@@ -96,8 +94,8 @@ void LossUnit::PredictAhead(Lane& lane, StagePass& pass, const StepStatistics& s
   }
 }
 
-void LossUnit::HeadLoss(Lane& lane, StagePass& pass, int k, float scale, float z_loss,
-                        const StepStatistics& statistics, Tensor normed, Tensor d_normed) const {
+void LossUnit::HeadLoss(Lane& lane, StagePass& pass, int k, float scale, float z_loss, const StepStatistics& statistics,
+                        Tensor normed, Tensor d_normed) const {
   Arena::Scope scope(lane.scratch);
   CrossEntropyArgs args{.x = normed,
                         .head = head_->forward,
@@ -164,10 +162,11 @@ void LossUnit::MtpBackward(Lane& lane, StagePass& pass, const LossWeights& weigh
   Arena::Scope scope(lane.scratch);
   const Tensor d_joined = lane.scratch.Allocate(dtype_, {t, 2 * hidden_});
   layer.eh_proj.Backward(lane, pass, params_, "eh_proj", mtp.joined, mtp.block.dx, d_joined);
-  layer.hnorm.Backward(lane, pass, params_, hidden, mtp.h_rstd, d_joined.Slice(1, hidden_, hidden_), d_hidden, d_hidden);
+  layer.hnorm.Backward(lane, pass, params_, hidden, mtp.h_rstd, d_joined.Slice(1, hidden_, hidden_), d_hidden,
+                       d_hidden);
   const Tensor d_embedded = lane.scratch.Allocate(dtype_, {t, hidden_});
   layer.enorm.Backward(lane, pass, params_, mtp.embedded, mtp.e_rstd, d_joined.Slice(1, 0, hidden_), {}, d_embedded);
-  embedding_.Backward(lane, pass, tokens.tokens, d_embedded);
+  embedding_->Backward(lane, pass, tokens.tokens, d_embedded);
 }
 
 }  // namespace conclave::core

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Final norm, head, loss and multi-token prediction: one unit on one stage. The loss computes its own gradient in the same
-// call (fused linear cross entropy), so Backward starts from what Forward left. Multi-token prediction (DeepSeek-V3 report,
-// section 2.2): depth k sees the embedding of token s + k and the hidden state of depth k - 1 after its final norm,
-//   x_k = eh_proj [enorm(embedding) ; hnorm(hidden)]   (embedding first, as released), one block, a norm of its own, the
+// Final norm, head, loss and multi-token prediction: one unit on one stage. The loss computes its own gradient in the
+// same call (fused linear cross entropy), so Backward starts from what Forward left. Multi-token prediction
+// (DeepSeek-V3 report, section 2.2): depth k sees the embedding of token s + k and the hidden state of depth k - 1
+// after its final norm,
+//   x_k = eh_proj [enorm(embedding) ; hnorm(hidden)]   (embedding first, as released), one block, a norm of its own,
+//   the
 // shared head. Legend: T tokens, D hidden, V vocabulary.
 #pragma once
 
@@ -35,17 +37,17 @@ struct StepStatistics {
 };
 
 struct MtpSaved {
-  Tensor embedded;     // [T, D]
+  Tensor embedded;  // [T, D]
   Tensor e_rstd, h_rstd;
-  Tensor joined;       // [T, 2 D]: enorm | hnorm; until the weight gradient
+  Tensor joined;  // [T, 2 D]: enorm | hnorm; until the weight gradient
   BlockSaved block;
   Tensor rstd;
-  Tensor normed;       // [T, D] after its own final norm
-  Tensor d_normed;     // [T, D]
+  Tensor normed;    // [T, D] after its own final norm
+  Tensor d_normed;  // [T, D]
 };
 
 struct LossSaved {
-  Tensor hidden;    // [T, D] before the final norm
+  Tensor hidden;  // [T, D] before the final norm
   Tensor rstd;
   Tensor normed;    // [T, D]
   Tensor d_normed;  // [T, D]: of the head, then of depth 1
@@ -54,12 +56,13 @@ struct LossSaved {
 
 class LossUnit {
  public:
-  LossUnit(const ModelConfig& config, ParamSet& params, TokenExchange* exchange, const EmbeddingLayer& embedding,
-           DType dtype, const Tensor& rope_table);
+  // `make_exchange` may be empty without MoE blocks; the first of them here has index `first_exchange` in its stage.
+  LossUnit(const ModelConfig& config, ParamSet& params, const ExchangeFactory& make_exchange, int64_t first_exchange,
+           const EmbeddingLayer* embedding, DType dtype, const Tensor& rope_table);
 
   // saved.hidden is set -> saved.normed.
   void Normalize(Lane& lane, StagePass& pass, LossSaved& saved) const;
-  // -> saved.mtp[k].normed for all depths; statistics of the blocks from `first_moe` on.
+  // -> saved.mtp[k].normed for all depths; `first_moe`: place of its first MoE block in `statistics`.
   void PredictAhead(Lane& lane, StagePass& pass, const StepStatistics& statistics, int64_t first_moe,
                     LossSaved& saved) const;
   // Losses of all depths, and in training passes their gradients (also of the head).
@@ -71,13 +74,12 @@ class LossUnit {
   void Backward(Lane& lane, StagePass& pass, const LossWeights& weights, LossSaved& saved, Tensor d_hidden) const;
 
   int depth() const { return static_cast<int>(mtp_.size()); }
-  int64_t num_moe_blocks() const;
-  const RouterLayer* router(int k) const { return mtp_[k]->block.router(); }
+  const Block& block(int k) const { return mtp_[k]->block; }
 
  private:
   struct MtpLayer {
-    MtpLayer(const ModelConfig& config, ParamSet& params, TokenExchange* exchange, int64_t layer, DType dtype,
-             const Tensor& rope_table);
+    MtpLayer(const ModelConfig& config, ParamSet& params, std::unique_ptr<TokenExchange> exchange, int64_t layer,
+             DType dtype, const Tensor& rope_table);
     RmsNormLayer enorm, hnorm;
     Linear eh_proj;
     Block block;
@@ -91,7 +93,7 @@ class LossUnit {
   const ParamSet& params_;
   DType dtype_;
   int64_t hidden_;
-  const EmbeddingLayer& embedding_;
+  const EmbeddingLayer* embedding_;  // with tied embeddings or multi-token prediction
   RmsNormLayer norm_;
   Param* head_;  // [V, D]; the embedding itself if tied
   std::vector<std::unique_ptr<MtpLayer>> mtp_;

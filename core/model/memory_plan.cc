@@ -19,6 +19,8 @@ void AllocateTokens(StagePass& pass, const PassShape& shape, int64_t mtp_depth) 
   pass.predict_ahead = shape.predict_ahead;
   pass.rows = shape.rows;
   pass.length = shape.length;
+  pass.group_rows = shape.group_rows;
+  if (shape.group_rows.empty()) pass.group_rows.assign(1, shape.rows);
   const int64_t t = shape.rows * shape.length;
   Arena& arena = pass.until_weight_grad;
   pass.row_offsets = arena.Allocate(DType::kI32, {shape.rows + 1});
@@ -30,15 +32,19 @@ void AllocateTokens(StagePass& pass, const PassShape& shape, int64_t mtp_depth) 
   }
 }
 
-PassMemory PlanPass(const Stage& stage, const Kernels& kernels, const PassShape& shape) {
+PassMemory PlanPass(const Stage& stage, Device& device, Stream& stream, const Kernels& kernels, const PassShape& shape,
+                    const std::vector<ExchangeRows>& exchange_rows) {
   CountingKernels counter(kernels);
   Arena scratch("scratch"), step("step");
-  Lane lane{counter, scratch};
+  Lane lane{counter, scratch, device, stream};
   StagePass pass;
   StageSaved saved;
-  const int64_t depth = stage.loss_unit().depth();
+  const ModelConfig& config = stage.config();
+  const int64_t depth = config.num_nextn_predict_layers;
   AllocateTokens(pass, shape, depth);
-  const int64_t moe_blocks = static_cast<int64_t>(stage.router_layers().size());
+  pass.planning = true;
+  pass.exchange_rows = exchange_rows.empty() ? stage.WorstExchangeRows(pass) : exchange_rows;
+  const int64_t moe_blocks = static_cast<int64_t>(MoeLayers(config).size());
   StepStatistics statistics{.loss = step.Allocate(DType::kF64, {1 + depth, shape.rows}),
                             .z_sum = step.Allocate(DType::kF64, {1, shape.rows}),
                             .balance_loss = {},
@@ -46,9 +52,10 @@ PassMemory PlanPass(const Stage& stage, const Kernels& kernels, const PassShape&
                             .log_probs = {}};
   if (moe_blocks > 0 && shape.mode != PassMode::kForwardOnly) {
     statistics.balance_loss = step.Allocate(DType::kF64, {moe_blocks, shape.rows});
-    statistics.load = step.Allocate(DType::kI64, {moe_blocks, stage.config().n_routed_experts});
+    statistics.load = step.Allocate(DType::kI64, {moe_blocks, config.n_routed_experts});
   }
   const LossWeights weights{.label_scale = 1, .mtp = 1, .balance = 1, .z_loss = 1};
+  if (!stage.part().embedding) stage.AllocateInput(pass, saved);
   if (shape.decoding) {
     pass.key_index = step.Allocate(DType::kI32, {shape.rows, shape.length});
     stage.ForwardBody(lane, pass, {}, stage.AllocateCaches(step, shape.rows, shape.length), saved);
@@ -56,6 +63,7 @@ PassMemory PlanPass(const Stage& stage, const Kernels& kernels, const PassShape&
     stage.Forward(lane, pass, weights, statistics, saved);
   }
   if (shape.mode != PassMode::kForwardOnly) {
+    if (!stage.part().loss) stage.AllocateOutputGradient(pass, saved);
     stage.BackwardInput(lane, pass, weights, saved);
     stage.BackwardWeight(lane, pass);
   }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // How much memory a pass needs, found by running it on CountingKernels with measuring arenas: planned and measured come
-// from the same code, so a run can assert that they are equal. A function of the routed rows, because the exchange states
-// their bound (TokenExchange::MaxRoutedRows).
+// from the same code, so a run can assert that they are equal. A function of the rows that exchanges move
+// (StagePass::exchange_rows): their bound before a run, what was recorded after it.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "core/model/stage.h"
 
@@ -13,8 +14,9 @@ namespace conclave::core {
 struct PassShape {
   PassMode mode = PassMode::kTrainImmediate;
   int64_t rows = 1, length = 1;
-  bool predict_ahead = true;  // with multi-token prediction, where the model has it
-  bool decoding = false;      // with caches, up to the final norm
+  bool predict_ahead = true;             // with multi-token prediction, where the model has it
+  bool decoding = false;                 // with caches, up to the final norm
+  std::vector<int64_t> group_rows = {};  // StagePass::group_rows; empty: {rows}
   bool operator==(const PassShape&) const = default;
 };
 
@@ -29,8 +31,10 @@ struct PassMemory {
   void CoverAlso(const PassMemory& other);
 };
 
-// `kernels`: the backend whose workspaces are counted. The stage's parameters need not be allocated.
-PassMemory PlanPass(const Stage& stage, const Kernels& kernels, const PassShape& shape);
+// `kernels`: the backend whose workspaces are counted; device and stream are not used. The stage's parameters need not
+// be allocated. `exchange_rows`: empty means the most there can be.
+PassMemory PlanPass(const Stage& stage, Device& device, Stream& stream, const Kernels& kernels, const PassShape& shape,
+                    const std::vector<ExchangeRows>& exchange_rows = {});
 
 // Allocates the device tensors of a micro-batch in pass.until_weight_grad; their contents come from FillTokens.
 void AllocateTokens(StagePass& pass, const PassShape& shape, int64_t mtp_depth);

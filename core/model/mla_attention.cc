@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Multi-head latent attention (DeepSeek-V2, section 2.1). Queries and keys/values are expanded from normed latents; one rotary
-// key is shared by all heads. The two down projections read the same input and are one GEMM:
+// Multi-head latent attention (DeepSeek-V2, section 2.1). Queries and keys/values are expanded from normed latents; one
+// rotary key is shared by all heads. The two down projections read the same input and are one GEMM:
 //   x -> [q_latent | kv_latent | rotary key],  q = W_qb norm(q_latent),  [k | v] = W_kvb norm(kv_latent)
 // Without q-LoRA the query stands in place of its latent. Legend: n nope, r rope, v value width of a head.
 #include "core/model/attention.h"
@@ -35,9 +35,11 @@ class MlaAttention final : public AttentionLayer {
         kv_up_(params, name + ".kv_up", prefix, {{"kv_b_proj", heads_ * (nope_ + value_)}}, kv_lora_, dtype),
         output_(params, name + ".output", prefix, {{"o_proj", config.hidden_size}}, heads_ * value_, dtype) {
     if (q_lora_ == 0) return;
-    q_norm_ = std::make_unique<RmsNormLayer>(params, name + ".q_norm", prefix + "q_a_layernorm", q_lora_, kLatentNormEps);
-    q_up_ = std::make_unique<Linear>(params, name + ".q_up", prefix,
-                                     std::vector<Linear::Output>{{"q_b_proj", heads_ * (nope_ + rope_)}}, q_lora_, dtype);
+    q_norm_ =
+        std::make_unique<RmsNormLayer>(params, name + ".q_norm", prefix + "q_a_layernorm", q_lora_, kLatentNormEps);
+    q_up_ =
+        std::make_unique<Linear>(params, name + ".q_up", prefix,
+                                 std::vector<Linear::Output>{{"q_b_proj", heads_ * (nope_ + rope_)}}, q_lora_, dtype);
   }
 
   void Forward(Lane& lane, StagePass& pass, const DeviceTokens& tokens, Tensor residual, const AttentionCache* cache,
@@ -71,7 +73,8 @@ class MlaAttention final : public AttentionLayer {
     Arena& kept = pass.until_weight_grad;
     const Tensor d_projected = kept.Allocate(dtype_, {t, q_width() + kv_lora_ + rope_});
     const Tensor d_q_projected = d_projected.Slice(1, 0, q_width());
-    const Tensor dq = q_lora_ ? kept.Allocate(dtype_, {t, heads_, nope_ + rope_}) : d_q_projected.SplitLast(nope_ + rope_);
+    const Tensor dq =
+        q_lora_ ? kept.Allocate(dtype_, {t, heads_, nope_ + rope_}) : d_q_projected.SplitLast(nope_ + rope_);
     const Tensor d_kv = kept.Allocate(dtype_, {t, heads_, nope_ + value_});
     const Tensor d_shared_key = d_projected.Slice(1, q_width() + kv_lora_, rope_);
     AttentionBackwardArgs args{.forward = Args(pass, tokens, saved),
@@ -87,11 +90,14 @@ class MlaAttention final : public AttentionLayer {
 
     if (q_lora_) {
       const Tensor d_latent = lane.scratch.Allocate(dtype_, {t, q_lora_});
-      q_up_->Backward(lane, pass, params_, "q_b_proj", saved.q_latent, dq.Reshape({t, heads_ * (nope_ + rope_)}), d_latent);
-      q_norm_->Backward(lane, pass, params_, saved.projected.Slice(1, 0, q_lora_), saved.q_rstd, d_latent, {}, d_q_projected);
+      q_up_->Backward(lane, pass, params_, "q_b_proj", saved.q_latent, dq.Reshape({t, heads_ * (nope_ + rope_)}),
+                      d_latent);
+      q_norm_->Backward(lane, pass, params_, saved.projected.Slice(1, 0, q_lora_), saved.q_rstd, d_latent, {},
+                        d_q_projected);
     }
     const Tensor d_latent = lane.scratch.Allocate(dtype_, {t, kv_lora_});
-    kv_up_.Backward(lane, pass, params_, "kv_b_proj", saved.kv_latent, d_kv.Reshape({t, heads_ * (nope_ + value_)}), d_latent);
+    kv_up_.Backward(lane, pass, params_, "kv_b_proj", saved.kv_latent, d_kv.Reshape({t, heads_ * (nope_ + value_)}),
+                    d_latent);
     kv_norm_.Backward(lane, pass, params_, saved.projected.Slice(1, q_width(), kv_lora_), saved.kv_rstd, d_latent, {},
                       d_projected.Slice(1, q_width(), kv_lora_));
     down_.Backward(lane, pass, params_, "qkv_a_proj", saved.normed, d_projected, d_normed);
@@ -130,7 +136,8 @@ class MlaAttention final : public AttentionLayer {
     saved.kv = until_input.Allocate(dtype_, {t, heads_, nope_ + value_});
     kv_up_.Forward(lane, saved.kv_latent, {}, saved.kv.Reshape({t, heads_ * (nope_ + value_)}));
     lane.kernels.Rope(saved.q.Slice(2, nope_, rope_), tokens.positions, rope_table_, layout_, RopeDirection::kForward);
-    lane.kernels.Rope(SharedKey(saved).SplitLast(rope_), tokens.positions, rope_table_, layout_, RopeDirection::kForward);
+    lane.kernels.Rope(SharedKey(saved).SplitLast(rope_), tokens.positions, rope_table_, layout_,
+                      RopeDirection::kForward);
   }
 
   AttentionArgs Args(const StagePass& pass, const DeviceTokens& tokens, const AttentionSaved& saved) const {

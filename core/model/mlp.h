@@ -18,7 +18,8 @@ struct MlpSaved {
 
 class Mlp {
  public:
-  Mlp(ParamSet& params, const std::string& name, const std::string& hf_prefix, int64_t hidden, int64_t width, DType dtype)
+  Mlp(ParamSet& params, const std::string& name, const std::string& hf_prefix, int64_t hidden, int64_t width,
+      DType dtype)
       : params_(params),
         dtype_(dtype),
         width_(width),

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A whole model on one device: parameters, one stage with everything, a stream. What train, eval, generate and verify share.
+// A model on one device, whole or the stages of one rank: parameters, stages, a stream. What train, eval, generate and
+// verify share.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -25,23 +27,32 @@ class Model {
     Precision precision = Precision::kF32;
     ParamSet::Purpose purpose = ParamSet::Purpose::kInference;
     bool with_ema = false;
-    int64_t max_positions = 0;  // 0: config.max_position_embeddings
-    OperationProfile* profile = nullptr;  // if given, every operation is recorded there; it outlives the model
+    int64_t max_positions = 0;                  // 0: config.max_position_embeddings
+    OperationProfile* profile = nullptr;        // if given, every operation is recorded there; it outlives the model
+    std::vector<StagePart> parts = {};          // stages of this rank; empty: one with everything
+    ExchangeFactory make_exchange = {};         // empty: all experts are here
+    std::function<void(ParamSet&)> shard = {};  // gives each parameter its Shard before memory is allocated
   };
   // Weights are zero until they are initialized or loaded; call Refresh after either.
-  static absl::StatusOr<std::unique_ptr<Model>> Create(const ModelConfig& config, Device& device, const Options& options);
+  static absl::StatusOr<std::unique_ptr<Model>> Create(const ModelConfig& config, Device& device,
+                                                       const Options& options);
 
   void Refresh() { params_.Refresh(*kernels_); }  // masters changed: panels and rounded copies follow
 
-  const ModelConfig& config() const { return stage_->config(); }
-  DType dtype() const { return stage_->dtype(); }
+  const ModelConfig& config() const { return stages_[0]->config(); }
+  DType dtype() const { return stages_[0]->dtype(); }
   int64_t max_positions() const { return max_positions_; }
   Device& device() { return device_; }
   Stream& stream() { return *stream_; }
   Kernels& kernels() { return *kernels_; }
   ParamSet& params() { return params_; }
   const ParamSet& params() const { return params_; }
-  const Stage& stage() const { return *stage_; }
+  // The one stage of a whole model.
+  const Stage& stage() const {
+    CHECK_EQ(stages_.size(), 1u);
+    return *stages_[0];
+  }
+  const std::vector<std::unique_ptr<Stage>>& stages() const { return stages_; }
 
  private:
   explicit Model(Device& device) : device_(device) {}
@@ -50,8 +61,19 @@ class Model {
   std::unique_ptr<Stream> stream_;
   std::unique_ptr<Kernels> kernels_;
   ParamSet params_;
-  std::unique_ptr<Stage> stage_;
+  std::vector<std::unique_ptr<Stage>> stages_;
   int64_t max_positions_ = 0;
+};
+
+// Copies what `pass` reads of rows [begin, begin + pass.rows) of the batch (padding beyond its end) to the device;
+// tensors from AllocateTokens.
+class TokenFeeder {
+ public:
+  void Fill(Device& device, Stream& stream, const Batch& batch, int64_t begin, StagePass& pass);
+
+ private:
+  std::vector<int32_t> row_offsets_;  // host copies on their way to the device, kept from micro-batch to micro-batch
+  ShiftedTokens staged_;
 };
 
 // A micro-batch's pass with memory behind it, reused for one micro-batch after the other.
@@ -72,7 +94,8 @@ class PassRunner {
   bool MeasuredAsPlanned() const { return measured() == planned_so_far_; }
 
  private:
-  explicit PassRunner(Model& model) : model_(model), scratch_("scratch"), lane_{model.kernels(), scratch_} {}
+  explicit PassRunner(Model& model)
+      : model_(model), scratch_("scratch"), lane_{model.kernels(), scratch_, model.device(), model.stream()} {}
 
   Model& model_;
   Arena scratch_;
@@ -82,8 +105,7 @@ class PassRunner {
   PassMemory planned_, planned_so_far_;
   std::vector<std::pair<PassShape, PassMemory>> known_;
   std::unique_ptr<DeviceBuffer> memory_;
-  std::vector<int32_t> row_offsets_;  // host copies on their way to the device, kept from micro-batch to micro-batch
-  ShiftedTokens staged_;
+  TokenFeeder feeder_;
 };
 
 }  // namespace conclave::core

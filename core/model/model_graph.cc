@@ -38,7 +38,8 @@ LayerCost BlockCost(const ModelConfig& c, int64_t layer, int64_t length) {
   }
   const int64_t query = c.HasMla() ? c.qk_nope_head_dim + c.qk_rope_head_dim : c.HeadDim();
   const int64_t value = c.HasMla() ? c.v_head_dim : c.HeadDim();
-  const double core = 2.0 * (static_cast<double>(length) / 2) * static_cast<double>(c.num_attention_heads * (query + value));
+  const double core =
+      2.0 * (static_cast<double>(length) / 2) * static_cast<double>(c.num_attention_heads * (query + value));
   const int64_t vectors = AttentionVectors(c) + 2 * d;
   cost.params = all + vectors;
   cost.active_params = active + vectors;
@@ -74,8 +75,10 @@ ModelGraph MakeModelGraph(const ModelConfig& config, int64_t sequence_length) {
     graph.layers.push_back(BlockCost(config, layer, sequence_length));
   }
   const int64_t head = config.tie_word_embeddings ? 0 : table;
-  graph.layers.push_back(
-      {.name = "head", .params = head + d, .active_params = head + d, .forward_flops = 2.0 * static_cast<double>(table)});
+  graph.layers.push_back({.name = "head",
+                          .params = head + d,
+                          .active_params = head + d,
+                          .forward_flops = 2.0 * static_cast<double>(table)});
   for (int64_t k = 0; k < config.num_nextn_predict_layers; ++k) {
     LayerCost cost = BlockCost(config, config.num_hidden_layers + k, sequence_length);
     cost.name = absl::StrFormat("multi-token prediction %d", k + 1);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layers of a model in order, with what each costs: what plans, banners and utilization figures are made of. Holds no
-// tensors. FLOP formulas: a multiply-add counts 2, causal attention counts each pair once, training is three forwards.
+// The layers of a model in order, with what each costs: what plans, banners and utilization figures are made of. Holds
+// no tensors. FLOP formulas: a multiply-add counts 2, causal attention counts each pair once, training is three
+// forwards.
 #pragma once
 
 #include <cstdint>

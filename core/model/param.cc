@@ -65,12 +65,18 @@ int64_t ParamPart::Elements() const { return Product(shape); }
 int64_t ParamSpec::Elements() const { return Product(shape); }
 
 Param* ParamSet::Declare(ParamSpec spec) {
+  for (const auto& param : params_) {
+    if (param->spec.name != spec.name) continue;
+    CHECK(param->spec.shape == spec.shape);
+    return param.get();
+  }
   int64_t covered = 0;
   for (const ParamPart& part : spec.parts) covered += part.Elements();
   CHECK_EQ(covered, spec.Elements());
   params_.push_back(std::make_unique<Param>());
   Param* param = params_.back().get();
   param->spec = std::move(spec);
+  param->shard = {0, param->rows()};
   if (Packed(param->spec)) {
     const std::vector<int64_t>& shape = param->spec.shape;
     const int64_t matrices = shape.size() == 3 ? shape[0] : 1, n = shape[shape.size() - 2], k = shape.back();
@@ -142,10 +148,10 @@ absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_
   return block("optimizer (moments, EMA)", [&](Cutter& cutter) {
     for (auto& param : params_) {
       if (param->spec.kind != ParamKind::kRouterBias) {
-        param->m = cutter.Take(DType::kF32, param->spec.shape);
-        param->v = cutter.Take(DType::kF32, param->spec.shape);
+        param->m = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
+        param->v = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
       }
-      if (with_ema) param->ema = cutter.Take(DType::kF32, param->spec.shape);
+      if (with_ema) param->ema = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
     }
   });
 }

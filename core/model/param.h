@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parameters: what they are (ParamSpec) and their values on this rank (Param). Matrices that are multiplied by the same
-// input are one parameter, stacked along the output dim; each part keeps its Hugging Face name, so files never see the fusion.
+// input are one parameter, stacked along the output dim; each part keeps its Hugging Face name, so files never see the
+// fusion.
 #pragma once
 
 #include <cstdint>
@@ -34,25 +35,40 @@ enum class ParamKind {
 enum class ParamInit { kNormal, kOnes, kZeros };
 
 struct ParamSpec {
-  std::string name;               // "layers.3.experts.gate_up"
+  std::string name;                 // "layers.3.experts.gate_up"
   std::vector<int64_t> shape = {};  // rank 1 to 3
   ParamKind kind = ParamKind::kMatrix;
   ParamInit init = ParamInit::kNormal;
   DType product_dtype = DType::kF32;  // of its GEMMs; router gates stay f32
   std::vector<ParamPart> parts = {};
-  int num_uses = 1;               // per row and step: 1, more for shared embeddings and heads
-  bool as_head = false;           // an embedding that is packed, too
+  int num_uses = 1;      // per row and step: 1, more for shared embeddings and heads
+  bool as_head = false;  // an embedding that is packed, too
+  bool expert = false;   // of experts: on fewer ranks than the rest of its block
   int64_t Elements() const;
+};
+
+// Which rows of a parameter this rank updates and saves, where several ranks hold copies (ZeRO stage 1: moments and
+// averages exist only for these). A parameter is seen as [rows, cols]: cols is its last dim, 1 for a vector.
+struct Shard {
+  int64_t begin = 0, end = 0;
+  int64_t size() const { return end - begin; }
 };
 
 struct Param {
   ParamSpec spec;
-  Tensor master;   // f32
-  Tensor value;    // f32, rounded to the compute dtype (vectors only; the master itself in f32)
-  Tensor sum;      // i64, the gradient
-  Tensor m, v;     // f32 moments
-  Tensor ema;      // f32, optional
+  Shard shard;                     // all rows, unless the layout says otherwise
+  Tensor master;                   // f32
+  Tensor value;                    // f32, rounded to the compute dtype (vectors only; the master itself in f32)
+  Tensor sum;                      // i64, the gradient
+  Tensor m, v;                     // f32 [shard rows, cols] moments
+  Tensor ema;                      // f32 [shard rows, cols], optional
   PackedWeight forward, backward;  // shapes from the start, panels once allocated
+
+  int64_t rows() const { return spec.Elements() / cols(); }
+  int64_t cols() const { return spec.shape.size() > 1 ? spec.shape.back() : 1; }
+  // master, sum as [rows, cols], and of those the rows of the shard.
+  Tensor AsRows(const Tensor& whole) const { return whole.Reshape({rows(), cols()}); }
+  Tensor ShardOf(const Tensor& whole) const { return AsRows(whole).Slice(0, shard.begin, shard.size()); }
 };
 
 // All parameters of a model, in order of declaration, and their memory: one block per purpose.
@@ -60,6 +76,7 @@ class ParamSet {
  public:
   enum class Purpose { kTraining, kInference };
 
+  // A name that is declared again is the same parameter: stages of one rank share the embedding.
   Param* Declare(ParamSpec spec);
   const std::vector<std::unique_ptr<Param>>& params() const { return params_; }
   Param* FindByHfName(std::string_view hf_name, const ParamPart** part) const;  // nullptr if absent

@@ -40,8 +40,8 @@ void ScaleByLlama3(const ModelConfig& config, std::vector<float>& frequencies) {
       frequency = static_cast<float>(frequency / scaling.factor);
       continue;
     }
-    const double smooth = (length / wavelength - scaling.low_freq_factor) /
-                          (scaling.high_freq_factor - scaling.low_freq_factor);
+    const double smooth =
+        (length / wavelength - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor);
     frequency = static_cast<float>((1 - smooth) * frequency / scaling.factor + smooth * frequency);
   }
 }
@@ -52,7 +52,8 @@ std::vector<float> MakeRopeTable(const ModelConfig& config, int64_t dim, int64_t
   const int64_t half = dim / 2;
   std::vector<float> frequencies(half);
   for (int64_t i = 0; i < half; ++i) {
-    frequencies[i] = static_cast<float>(1.0 / ExactPow(config.rope_theta, 2.0 * static_cast<double>(i) / static_cast<double>(dim)));
+    frequencies[i] =
+        static_cast<float>(1.0 / ExactPow(config.rope_theta, 2.0 * static_cast<double>(i) / static_cast<double>(dim)));
   }
   double amplitude = 1;
   const RopeScalingConfig& scaling = config.rope_scaling;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cosines and sines of the rotary embedding, with the length extensions YaRN (Peng et al. 2023) and llama3. Frequencies and
-// angles are rounded to f32 where Transformers rounds them, so both programs rotate by the same angles.
+// Cosines and sines of the rotary embedding, with the length extensions YaRN (Peng et al. 2023) and llama3. Frequencies
+// and angles are rounded to f32 where Transformers rounds them, so both programs rotate by the same angles.
 #pragma once
 
 #include <vector>

@@ -1,25 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/stage.h"
 
+#include <algorithm>
+
 #include "core/base/status_macros.h"
 #include "core/model/rope_table.h"
 
 namespace conclave::core {
+namespace {
 
-Stage::Stage(const ModelConfig& config, ParamSet& params, DType dtype) : config_(config), dtype_(dtype) {
-  if (config.n_routed_experts > 0) {
-    exchange_ = std::make_unique<LocalTokenExchange>(config.n_routed_experts, config.num_experts_per_tok);
+RouterStatistics StatisticsOf(const StepStatistics& statistics, int64_t row) {
+  if (row < 0 || !statistics.load) return {};
+  return {.balance_loss = statistics.balance_loss.Slice(0, row, 1).MergeFirst(),
+          .load = statistics.load.Slice(0, row, 1).MergeFirst()};
+}
+
+}  // namespace
+
+std::vector<int64_t> MoeLayers(const ModelConfig& config) {
+  std::vector<int64_t> out;
+  for (int64_t layer = 0; layer < config.num_hidden_layers + config.num_nextn_predict_layers; ++layer) {
+    if (config.IsMoe(layer)) out.push_back(layer);
   }
-  embedding_ = std::make_unique<EmbeddingLayer>(config_, params, dtype);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    blocks_.push_back(std::make_unique<Block>(config_, params, exchange_.get(), layer, dtype, rope_table_));
+  return out;
+}
+
+Stage::Stage(const ModelConfig& config, ParamSet& params, DType dtype, const StagePart& part,
+             const ExchangeFactory& make_exchange)
+    : config_(config), part_(part), dtype_(dtype) {
+  const ExchangeFactory exchange_of = make_exchange ? make_exchange : [this](int64_t, int64_t index) {
+    return MakeLocalTokenExchange(config_.n_routed_experts, index);
+  };
+  const bool embeds_at_end = config.tie_word_embeddings || config.num_nextn_predict_layers > 0;
+  if (part.embedding || (part.loss && embeds_at_end)) {
+    embedding_ = std::make_unique<EmbeddingLayer>(config_, params, dtype);
   }
-  loss_ = std::make_unique<LossUnit>(config_, params, exchange_.get(), *embedding_, dtype, rope_table_);
-  for (const auto& block : blocks_) {
-    if (block->router()) routers_.push_back(block->router());
+  const std::vector<int64_t> moe_layers = MoeLayers(config);
+  const auto row_of = [&](int64_t layer) {
+    return std::lower_bound(moe_layers.begin(), moe_layers.end(), layer) - moe_layers.begin();
+  };
+  int64_t exchanges = 0;
+  for (int64_t layer = part.first_block; layer < part.first_block + part.num_blocks; ++layer) {
+    auto exchange = config.IsMoe(layer) ? exchange_of(layer, exchanges++) : nullptr;
+    blocks_.push_back(std::make_unique<Block>(config_, params, std::move(exchange), layer, dtype, rope_table_));
+    const Moe* const moe = blocks_.back()->moe();
+    statistics_row_.push_back(moe ? row_of(layer) : -1);
+    if (moe) moe_blocks_.push_back({row_of(layer), moe});
   }
+  if (!part.loss) return;
+  loss_ = std::make_unique<LossUnit>(config_, params, exchange_of, exchanges, embedding_.get(), dtype, rope_table_);
+  loss_statistics_row_ = row_of(config.num_hidden_layers);
   for (int k = 0; k < loss_->depth(); ++k) {
-    if (loss_->router(k)) routers_.push_back(loss_->router(k));
+    const Moe* const moe = loss_->block(k).moe();
+    if (moe) moe_blocks_.push_back({row_of(config.num_hidden_layers + k), moe});
   }
 }
 
@@ -32,81 +65,122 @@ absl::Status Stage::Prepare(Device& device, Stream& stream, int64_t positions) {
   return absl::OkStatus();
 }
 
-void Stage::ForwardBody(Lane& lane, StagePass& pass, const StepStatistics& statistics,
-                        std::span<const AttentionCache> caches, StageSaved& saved) const {
-  const int64_t t = pass.num_tokens();
-  const bool keep = pass.mode != PassMode::kForwardOnly;
+std::vector<ExchangeRows> Stage::WorstExchangeRows(const StagePass& pass) const {
+  std::vector<ExchangeRows> rows;
+  for (const MoeBlock& block : moe_blocks_) {
+    rows.push_back(block.moe->exchange().WorstRows(pass, config_.num_experts_per_tok));
+  }
+  return rows;
+}
+
+Tensor Stage::AllocateInput(StagePass& pass, StageSaved& saved) const {
+  saved.input = pass.until_input_grad.Allocate(dtype_, {pass.num_tokens(), config_.hidden_size});
+  return saved.input;
+}
+
+void Stage::BeginForward(Lane& lane, StagePass& pass, StageSaved& saved) const {
   saved.blocks.resize(blocks_.size());
-  Tensor x = pass.until_input_grad.Allocate(dtype_, {t, config_.hidden_size});
-  Tensor spare = keep ? Tensor() : pass.until_input_grad.Allocate(dtype_, {t, config_.hidden_size});
-  embedding_->Forward(lane, pass.main().tokens, x);
-  int64_t moe = 0;
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    BlockSaved& block = saved.blocks[i];
+  if (!pass.planning) pass.exchange_rows.resize(moe_blocks_.size());
+  if (part_.embedding) embedding_->Forward(lane, pass.main().tokens, AllocateInput(pass, saved));
+  Tensor x = saved.input;
+  // Without backward the residual stream needs two tensors in turn.
+  const bool keep = pass.mode != PassMode::kForwardOnly;
+  Tensor spare = keep || blocks_.empty() ? Tensor() : pass.until_input_grad.Allocate(dtype_, {x.size(0), x.size(1)});
+  for (BlockSaved& block : saved.blocks) {
     block.x = x;
-    block.y = keep ? pass.until_input_grad.Allocate(dtype_, {t, config_.hidden_size}) : spare;
-    RouterStatistics router;
-    if (blocks_[i]->router() && statistics.load) {
-      router.balance_loss = statistics.balance_loss.Slice(0, moe, 1).MergeFirst();
-      router.load = statistics.load.Slice(0, moe++, 1).MergeFirst();
-    }
-    Arena::Scope scope(pass.until_block_end);
-    for (Phase phase : kForwardPhases) {
-      blocks_[i]->Forward(phase, lane, pass, pass.main(), router, caches.empty() ? nullptr : &caches[i], block);
-    }
+    block.y = keep ? pass.until_input_grad.Allocate(dtype_, {x.size(0), x.size(1)}) : spare;
     spare = x;
     x = block.y;
   }
-  saved.loss.hidden = x;
+}
+
+void Stage::ForwardPhase(int64_t block, Phase phase, Lane& lane, StagePass& pass, const StepStatistics& statistics,
+                         const AttentionCache* cache, StageSaved& saved) const {
+  if (phase == kForwardPhases[0]) pass.until_block_end.Reset();
+  blocks_[block]->Forward(phase, lane, pass, pass.main(), StatisticsOf(statistics, statistics_row_[block]), cache,
+                          saved.blocks[block]);
+}
+
+void Stage::EndForward(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
+                       StageSaved& saved) const {
+  if (!loss_) return;
+  pass.until_block_end.Reset();
+  saved.loss.hidden = Output(saved);
+  loss_->Normalize(lane, pass, saved.loss);
+  if (pass.predict_ahead) loss_->PredictAhead(lane, pass, statistics, loss_statistics_row_, saved.loss);
+  loss_->Loss(lane, pass, weights, statistics, saved.loss);
+}
+
+void Stage::ForwardBody(Lane& lane, StagePass& pass, const StepStatistics& statistics,
+                        std::span<const AttentionCache> caches, StageSaved& saved) const {
+  BeginForward(lane, pass, saved);
+  for (int64_t i = 0; i < num_blocks(); ++i) {
+    for (Phase phase : kForwardPhases) {
+      ForwardPhase(i, phase, lane, pass, statistics, caches.empty() ? nullptr : &caches[i], saved);
+    }
+  }
+  if (!loss_) return;
+  saved.loss.hidden = Output(saved);
   loss_->Normalize(lane, pass, saved.loss);
 }
 
 void Stage::Forward(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
                     StageSaved& saved) const {
-  ForwardBody(lane, pass, statistics, {}, saved);
-  const int64_t moe_blocks = static_cast<int64_t>(routers_.size()) - loss_->num_moe_blocks();
-  if (pass.predict_ahead) loss_->PredictAhead(lane, pass, statistics, moe_blocks, saved.loss);
-  loss_->Loss(lane, pass, weights, statistics, saved.loss);
+  BeginForward(lane, pass, saved);
+  for (int64_t i = 0; i < num_blocks(); ++i) {
+    for (Phase phase : kForwardPhases) ForwardPhase(i, phase, lane, pass, statistics, nullptr, saved);
+  }
+  EndForward(lane, pass, weights, statistics, saved);
+}
+
+// The gradient of the residual stream is also an output gradient of its block's last matrix. It lives until the weight
+// gradient; with immediate tasks two tensors in turn are enough.
+Tensor Stage::AllocateOutputGradient(StagePass& pass, StageSaved& saved) const {
+  for (Tensor& tensor : saved.gradients) {
+    tensor = pass.until_weight_grad.Allocate(dtype_, {pass.num_tokens(), config_.hidden_size});
+  }
+  return saved.gradients[0];
+}
+
+void Stage::BeginBackward(Lane& lane, StagePass& pass, const LossWeights& weights, StageSaved& saved) const {
+  if (!loss_) return;
+  AllocateOutputGradient(pass, saved);
+  const int64_t mark = pass.until_weight_grad.used();
+  pass.until_block_end.Reset();
+  loss_->Backward(lane, pass, weights, saved.loss, saved.gradients[0]);
+  if (pass.mode != PassMode::kTrainImmediate) return;  // deferred tasks still need what was allocated here
+  pass.tasks.Drain(lane.kernels);
+  pass.until_weight_grad.ReleaseTo(mark);
+}
+
+void Stage::BackwardPhase(int64_t block, Phase phase, Lane& lane, StagePass& pass, const LossWeights& weights,
+                          StageSaved& saved) const {
+  const bool immediate = pass.mode == PassMode::kTrainImmediate;
+  BlockSaved& here = saved.blocks[block];
+  if (phase == kBackwardPhases[0]) {
+    const int64_t from_end = num_blocks() - 1 - block;
+    here.dy = from_end == 0 ? saved.gradients[0] : saved.blocks[block + 1].dx;
+    here.dx = immediate || from_end == 0 ? saved.gradients[(from_end + 1) % 2]
+                                         : pass.until_weight_grad.Allocate(dtype_, {here.dy.size(0), here.dy.size(1)});
+    pass.until_block_end.Reset();
+    saved.weight_grad_mark = pass.until_weight_grad.used();
+  }
+  blocks_[block]->Backward(phase, lane, pass, pass.main(), weights.balance, here);
+  if (phase != kBackwardPhases[3] || !immediate) return;
+  pass.tasks.Drain(lane.kernels);
+  pass.until_weight_grad.ReleaseTo(saved.weight_grad_mark);
+}
+
+void Stage::EndBackward(Lane& lane, StagePass& pass, StageSaved& saved) const {
+  if (part_.embedding) embedding_->Backward(lane, pass, pass.main().tokens, InputGradient(saved));
 }
 
 void Stage::BackwardInput(Lane& lane, StagePass& pass, const LossWeights& weights, StageSaved& saved) const {
-  const int64_t t = pass.num_tokens();
-  const bool immediate = pass.mode == PassMode::kTrainImmediate;
-  // The gradient of the residual stream is also an output gradient of its block's last matrix. It lives until the weight
-  // gradient; with immediate tasks two buffers in turn are enough.
-  Tensor buffers[2];
-  for (Tensor& buffer : buffers) buffer = pass.until_weight_grad.Allocate(dtype_, {t, config_.hidden_size});
-  Tensor dy = buffers[0];
-  {
-    Arena::Scope scope(pass.until_weight_grad);
-    loss_->Backward(lane, pass, weights, saved.loss, dy);
-    if (immediate) pass.tasks.Drain(lane.kernels);
-    // Deferred tasks still need what was allocated here.
-    if (!immediate) scope.Keep();
-  }
+  BeginBackward(lane, pass, weights, saved);
   for (int64_t i = num_blocks() - 1; i >= 0; --i) {
-    BlockSaved& block = saved.blocks[i];
-    block.dy = dy;
-    block.dx = immediate || i == num_blocks() - 1 ? buffers[(num_blocks() - i) % 2]
-                                                  : pass.until_weight_grad.Allocate(dtype_, {t, config_.hidden_size});
-    Arena::Scope block_scope(pass.until_block_end);
-    Arena::Scope scope(pass.until_weight_grad);
-    for (Phase phase : kBackwardPhases) {
-      blocks_[i]->Backward(phase, lane, pass, pass.main(), weights.balance, block);
-    }
-    if (immediate) pass.tasks.Drain(lane.kernels);
-    if (!immediate) scope.Keep();
-    dy = block.dx;
+    for (Phase phase : kBackwardPhases) BackwardPhase(i, phase, lane, pass, weights, saved);
   }
-  embedding_->Backward(lane, pass, pass.main().tokens, dy);
-}
-
-std::vector<int64_t> Stage::router_layers() const {
-  std::vector<int64_t> out;
-  for (int64_t layer = 0; layer < config_.num_hidden_layers + config_.num_nextn_predict_layers; ++layer) {
-    if (config_.IsMoe(layer)) out.push_back(layer);
-  }
-  return out;
+  EndBackward(lane, pass, saved);
 }
 
 std::vector<AttentionCache> Stage::AllocateCaches(Arena& arena, int64_t sequences, int64_t capacity) const {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weight gradients as data. Backward computes input gradients and appends one task per matrix; whoever runs the schedule
-// drains the list - at once, or later in a W action. Sums are integers, so when and in which order never changes a bit.
+// Weight gradients as data. Backward computes input gradients and appends one task per matrix; whoever runs the
+// schedule drains the list - at once, or later in a W action. Sums are integers, so when and in which order never
+// changes a bit.
 #pragma once
 
 #include <vector>

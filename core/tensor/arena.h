@@ -31,6 +31,8 @@ class Arena {
   int64_t peak() const { return peak_; }  // bytes, since construction
   bool measuring() const { return memory_ == nullptr; }
   void Reset() { used_ = 0; }
+  // Frees what was allocated since used() was `used`.
+  void ReleaseTo(int64_t used) { used_ = used; }
 
   // Frees on destruction what was allocated since construction.
   class Scope {

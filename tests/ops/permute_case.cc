@@ -77,6 +77,9 @@ void Setup(const Shape& shape, Problem& p) {
   const Shape full = {o.tokens(), o.hidden}, choices = {o.tokens(), o.top_k};
   p.Input("x", p.dtype, full).Normal().PerRow().Strided();
   p.Input("experts", DType::kI32, choices).Set(ChooseExperts(o)).PerRow();
+  std::vector<double> row_offsets;
+  for (int64_t row = 0; row <= o.rows; ++row) row_offsets.push_back(static_cast<double>(row * o.length));
+  p.Input("row_offsets", DType::kI32, {o.rows + 1}).Set(row_offsets);
   p.Input("weights", DType::kF32, choices).Normal().PerRow();
   p.Input("shared", p.dtype, full).Normal().PerRow().Strided();
   p.Input("addend", p.dtype, full).Normal().PerRow().Strided();
@@ -99,7 +102,7 @@ Permutation PermutationOf(const Tensors& t) {
 }
 
 void RunBuild(Kernels& k, const Tensors& t) {
-  k.BuildPermutation(t["experts"], t.shape[2], t.shape[0], PermutationOf(t));
+  k.BuildPermutation(t["experts"], t.shape[2], t["row_offsets"], PermutationOf(t));
 }
 
 double NoFlops(const Shape&) { return 0; }

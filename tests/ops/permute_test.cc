@@ -23,8 +23,8 @@ class Permute : public testing::TestWithParam<std::string> {
 TEST_P(Permute, OrdersByExpertThenRowThenPosition) {
   // Two rows of three tokens, two choices of three experts; token 1 is padding.
   HostArray<int32_t> experts({6, 2}, {0, 2, -1, -1, 0, 1, 1, 2, 0, 2, 0, 1});
-  HostArray<int32_t> slot({6, 2}), token({12}), expert_offsets({4}), segment_offsets({7});
-  kernels_->BuildPermutation(experts.tensor, 3, 2,
+  HostArray<int32_t> slot({6, 2}), token({12}), expert_offsets({4}), segment_offsets({7}), rows({3}, {0, 3, 6});
+  kernels_->BuildPermutation(experts.tensor, 3, rows.tensor,
                              {.slot = slot.tensor,
                               .token = token.tensor,
                               .expert_offsets = expert_offsets.tensor,
@@ -34,6 +34,33 @@ TEST_P(Permute, OrdersByExpertThenRowThenPosition) {
   EXPECT_EQ(slot.values, (Ids{0, 7, -1, -1, 1, 4, 5, 8, 2, 9, 3, 6}));
   token.values.resize(10);
   EXPECT_EQ(token.values, (Ids{0, 2, 4, 5, 2, 3, 5, 0, 3, 4}));
+}
+
+TEST_P(Permute, AcceptsRowsOfAnyLength) {
+  // Rows of no, three and one tokens, as they arrive from other ranks.
+  HostArray<int32_t> experts({4, 1}, {1, 0, 1, 0}), rows({4}, {0, 0, 3, 4});
+  HostArray<int32_t> slot({4, 1}), token({4}), expert_offsets({3}), segment_offsets({7});
+  kernels_->BuildPermutation(experts.tensor, 2, rows.tensor,
+                             {.slot = slot.tensor,
+                              .token = token.tensor,
+                              .expert_offsets = expert_offsets.tensor,
+                              .segment_offsets = segment_offsets.tensor});
+  EXPECT_EQ(segment_offsets.values, (Ids{0, 0, 1, 2, 2, 4, 4}));
+  EXPECT_EQ(slot.values, (Ids{2, 0, 3, 1}));
+}
+
+TEST_P(Permute, MapsExpertsToRanksOnceOrForEachChoice) {
+  HostArray<int32_t> experts({4, 3}, {0, 1, 3, -1, -1, -1, 0, 2, 4, 1, 3, 4}), map({5}, {1, 0, 1, 0, 1}), y({4, 3});
+  kernels_->MapExperts(experts.tensor, map.tensor, Repeats::kKeep, y.tensor);
+  EXPECT_EQ(y.values, (Ids{1, 0, 0, -1, -1, -1, 1, 1, 1, 0, 0, 1}));
+  kernels_->MapExperts(experts.tensor, map.tensor, Repeats::kOnce, y.tensor);
+  EXPECT_EQ(y.values, (Ids{1, 0, -1, -1, -1, -1, 1, -1, -1, 0, -1, 1}));
+}
+
+TEST_P(Permute, ListsTheSlotsOfChoicesThatHaveOne) {
+  HostArray<int32_t> slot({3, 2}, {4, -1, -1, -1, 0, 2}), list({4}, {9, 9, 9, 9});
+  kernels_->ListSlots(slot.tensor, list.tensor);
+  EXPECT_EQ(list.values, (Ids{4, 0, 2, 9}));
 }
 
 TEST_P(Permute, CombinesInOneF32ChainFromSharedOverAscendingExpertsToTheAddend) {

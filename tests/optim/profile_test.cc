@@ -42,7 +42,7 @@ TEST_P(ProfiledTraining, CountsTheFlopsThatTheMemoryPlanCounts) {
   ASSERT_TRUE(trainer.ok()) << trainer.status();
   double planned = 0;  // a sum of integers below 2^53: exact in any order
   for (const int64_t rows : {3, 3, 2}) {
-    planned += core::PlanPass(model->stage(), model->kernels(), {core::PassMode::kTrainImmediate, rows, 40}).flops;
+    planned += core::PlanPass(model->stage(), model->device(), model->stream(), model->kernels(), {core::PassMode::kTrainImmediate, rows, 40}).flops;
   }
   profile.fill({});
   (*trainer)->Step(testing::RandomBatch(8, 40, 97, 1), 1);

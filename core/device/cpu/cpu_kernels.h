@@ -35,7 +35,9 @@ class CpuKernels final : public Kernels {
   void BalanceLoss(const BalanceLossArgs& args) override;
   void RouterBackward(const RouterBackwardArgs& args) override;
   void CountExperts(Tensor experts, Tensor load) override;
-  void BuildPermutation(Tensor experts, int64_t num_experts, int64_t rows, const Permutation& out) override;
+  void BuildPermutation(Tensor experts, int64_t num_experts, Tensor row_offsets, const Permutation& out) override;
+  void MapExperts(Tensor experts, Tensor map, Repeats repeats, Tensor y) override;
+  void ListSlots(Tensor slot, Tensor list) override;
   void GatherRows(Tensor x, const Permutation& permutation, Tensor y) override;
   void ScatterChoices(Tensor per_choice, const Permutation& permutation, Tensor routed) override;
   void GatherChoices(Tensor routed, const Permutation& permutation, Tensor per_choice) override;

@@ -71,14 +71,16 @@ void CpuKernels::CountExperts(Tensor experts, Tensor load) {
   for (int64_t i = 0; i < kTables * num_experts; ++i) load.As<int64_t>()[i % num_experts] += tables[i];
 }
 
-void CpuKernels::BuildPermutation(Tensor experts, int64_t num_experts, int64_t rows, const Permutation& out) {
-  const int64_t num_tokens = experts.size(0), k = experts.size(1), length = num_tokens / std::max<int64_t>(1, rows);
+void CpuKernels::BuildPermutation(Tensor experts, int64_t num_experts, Tensor row_offsets, const Permutation& out) {
+  const int64_t rows = row_offsets.size(0) - 1, k = experts.size(1);
   CHECK_EQ(out.segment_offsets.size(0), num_experts * rows + 1);
   const int32_t* const ids = experts.As<int32_t>();
+  const int32_t* const starts = row_offsets.As<int32_t>();
+  CHECK_EQ(starts[rows], experts.size(0));
   int32_t* const segments = out.segment_offsets.As<int32_t>();
   std::fill_n(segments, num_experts * rows + 1, 0);
   for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t i = row * length * k; i < (row + 1) * length * k; ++i) {
+    for (int64_t i = starts[row] * k; i < starts[row + 1] * k; ++i) {
       CHECK_LT(ids[i], num_experts);
       if (ids[i] >= 0) ++segments[ids[i] * rows + row + 1];
     }
@@ -90,12 +92,40 @@ void CpuKernels::BuildPermutation(Tensor experts, int64_t num_experts, int64_t r
   int32_t* const next = static_cast<int32_t*>(pool_.Scratch(0, (num_experts * rows + 1) * SizeOf(DType::kI32)));
   std::copy_n(segments, num_experts * rows, next);
   int32_t *const slots = out.slot.As<int32_t>(), *const tokens = out.token.As<int32_t>();
-  for (int64_t t = 0; t < rows * length; ++t) {
-    const int64_t row = t / length;
-    for (int64_t i = t * k; i < (t + 1) * k; ++i) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = starts[row] * k; i < starts[row + 1] * k; ++i) {
       slots[i] = ids[i] < 0 ? -1 : next[ids[i] * rows + row]++;
-      if (slots[i] >= 0) tokens[slots[i]] = static_cast<int32_t>(t);
+      if (slots[i] >= 0) tokens[slots[i]] = static_cast<int32_t>(i / k);
     }
+  }
+}
+
+void CpuKernels::MapExperts(Tensor experts, Tensor map, Repeats repeats, Tensor y) {
+  const int64_t k = experts.size(1);
+  pool_.ParallelFor(experts.size(0), kChoiceGrain / std::max<int64_t>(k, 1), [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int32_t* const ids = experts.As<int32_t>() + t * k;
+      int32_t* const out = y.As<int32_t>() + t * k;
+      for (int64_t j = 0; j < k; ++j) {
+        if (ids[j] >= 0) CHECK_LT(ids[j], map.size(0));
+        out[j] = ids[j] < 0 ? -1 : map.As<int32_t>()[ids[j]];
+      }
+      // From the last choice back, so that those compared with are still whole.
+      for (int64_t j = k - 1; repeats == Repeats::kOnce && j > 0; --j) {
+        if (std::find(out, out + j, out[j]) != out + j) out[j] = -1;
+      }
+    }
+  });
+}
+
+void CpuKernels::ListSlots(Tensor slot, Tensor list) {
+  const int32_t* const slots = slot.As<int32_t>();
+  int32_t* next = list.As<int32_t>();
+  int32_t* const end = next + list.Elements();
+  for (int64_t i = 0; i < slot.Elements(); ++i) {
+    if (slots[i] < 0) continue;
+    CHECK(next < end);
+    *next++ = slots[i];
   }
 }
 

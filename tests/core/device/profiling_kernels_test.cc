@@ -45,7 +45,9 @@ class NotingKernels final : public Kernels {
   void BalanceLoss(const BalanceLossArgs&) override { Note("BalanceLoss"); }
   void RouterBackward(const RouterBackwardArgs&) override { Note("RouterBackward"); }
   void CountExperts(Tensor, Tensor) override { Note("CountExperts"); }
-  void BuildPermutation(Tensor, int64_t, int64_t, const Permutation&) override { Note("BuildPermutation"); }
+  void BuildPermutation(Tensor, int64_t, Tensor, const Permutation&) override { Note("BuildPermutation"); }
+  void MapExperts(Tensor, Tensor, Repeats, Tensor) override { Note("MapExperts"); }
+  void ListSlots(Tensor, Tensor) override { Note("ListSlots"); }
   void GatherRows(Tensor, const Permutation&, Tensor) override { Note("GatherRows"); }
   void ScatterChoices(Tensor, const Permutation&, Tensor) override { Note("ScatterChoices"); }
   void GatherChoices(Tensor, const Permutation&, Tensor) override { Note("GatherChoices"); }
@@ -90,7 +92,9 @@ std::vector<Call> EveryOperation() {
       [](Kernels& k) { k.BalanceLoss({}); },
       [](Kernels& k) { k.RouterBackward({}); },
       [](Kernels& k) { k.CountExperts({}, {}); },
-      [](Kernels& k) { k.BuildPermutation({}, 0, 0, {}); },
+      [](Kernels& k) { k.BuildPermutation({}, 0, {}, {}); },
+      [](Kernels& k) { k.MapExperts({}, {}, Repeats::kKeep, {}); },
+      [](Kernels& k) { k.ListSlots({}, {}); },
       [](Kernels& k) { k.GatherRows({}, {}, {}); },
       [](Kernels& k) { k.ScatterChoices({}, {}, {}); },
       [](Kernels& k) { k.GatherChoices({}, {}, {}); },

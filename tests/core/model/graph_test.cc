@@ -51,9 +51,9 @@ TEST_P(GraphOfFamily, CountsTheFlopsThatKernelsRun) {
   auto stream = (*device)->CreateStream();
   auto kernels = (*device)->CreateKernels(*stream);
   const ModelGraph graph = MakeModelGraph(config, 128);
-  const PassMemory train = PlanPass(stage, *kernels, {PassMode::kTrain, 3, 128});
+  const PassMemory train = PlanPass(stage, **device, *stream, *kernels, {PassMode::kTrain, 3, 128});
   EXPECT_DOUBLE_EQ(train.flops, 3 * 128 * graph.TrainFlopsPerToken());
-  const PassMemory forward = PlanPass(stage, *kernels, {PassMode::kForwardOnly, 3, 128});
+  const PassMemory forward = PlanPass(stage, **device, *stream, *kernels, {PassMode::kForwardOnly, 3, 128});
   EXPECT_DOUBLE_EQ(forward.flops, 3 * 128 * graph.ForwardFlopsPerToken());
   EXPECT_LT(forward.Total(), train.Total());
 }
@@ -66,8 +66,8 @@ TEST_P(GraphOfFamily, ImmediateWeightGradientsNeedLessMemory) {
   ASSERT_TRUE(device.ok());
   auto stream = (*device)->CreateStream();
   auto kernels = (*device)->CreateKernels(*stream);
-  EXPECT_LT(PlanPass(stage, *kernels, {PassMode::kTrainImmediate, 3, 128}).until_weight_grad,
-            PlanPass(stage, *kernels, {PassMode::kTrain, 3, 128}).until_weight_grad);
+  EXPECT_LT(PlanPass(stage, **device, *stream, *kernels, {PassMode::kTrainImmediate, 3, 128}).until_weight_grad,
+            PlanPass(stage, **device, *stream, *kernels, {PassMode::kTrain, 3, 128}).until_weight_grad);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, GraphOfFamily, ::testing::Values("deepseek_v3", "qwen2", "qwen3", "qwen3_moe", "llama"));
