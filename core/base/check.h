@@ -1,15 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks of broken contracts between parts of the program: log where, then abort the job.
+// Checks of broken contracts between parts of the program: log where, then end the job, which may be many processes.
 // What a user or a disk can cause is an absl::Status instead (status_macros.h).
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <string_view>
 
 namespace conclave::core {
 
-// Prints "file:line: CHECK failed: text (a vs b)" to stderr and aborts. Never returns.
+// Prints the message to stderr and aborts, or does what the hook does. Never returns; of several threads that fail at
+// once, the first speaks.
+[[noreturn]] void Fatal(std::string_view message);
+
+// Fatal with "file:line: CHECK failed: text (a vs b)".
 [[noreturn]] void CheckFailed(const char* file, int line, const char* text);
 [[noreturn]] void CheckFailed(const char* file, int line, const char* text, int64_t a, int64_t b);
+
+// Prints the message, with which rank this is, and ends the processes of all ranks. Called at most once, by any thread;
+// should it return, the process aborts.
+using AbortHook = std::function<void(std::string_view message)>;
+
+// Replaces what Fatal does; nullptr restores it. The one state of the whole process, since a CHECK can stand anywhere.
+void SetAbortHook(AbortHook hook);
 
 }  // namespace conclave::core
 
