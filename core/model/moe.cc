@@ -116,7 +116,7 @@ void Moe::DispatchBackward(Lane& lane, StagePass& pass, const DeviceTokens& toke
   RoutedTokens& routed = saved.routed;
   exchange_->EndReturn(lane, pass, routed);
   const Tensor d_weights = lane.scratch.Allocate(DType::kF32, {pass.num_tokens(), saved.router.weights.size(1)});
-  lane.kernels.GatherChoices(routed.home_weight, {.slot = routed.home_slot}, d_weights);
+  lane.kernels.GatherChoices(routed.home_weight, {.slot = routed.home_weight_slot}, d_weights);
   const Tensor d_routed = lane.scratch.Allocate(DType::kF32, {pass.num_tokens(), hidden_});
   router_.Backward(lane, pass, tokens, saved.router, x, d_weights, balance_weight, d_routed);
   lane.kernels.Combine(

@@ -27,7 +27,7 @@ class LocalTokenExchange final : public TokenExchange {
                           .token = until_input.Allocate(DType::kI32, {routed.max_rows}),
                           .expert_offsets = until_weight.Allocate(DType::kI32, {num_experts + 1}),
                           .segment_offsets = until_weight.Allocate(DType::kI32, {num_experts * pass.rows + 1})};
-    routed.home_slot = routed.permutation.slot;
+    routed.home_slot = routed.home_weight_slot = routed.permutation.slot;
     lane.kernels.BuildPermutation(experts, num_experts, pass.row_offsets, routed.permutation);
   }
 

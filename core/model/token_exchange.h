@@ -9,7 +9,8 @@
 //   Experts    EndDispatch .. BeginReturn         EndGradients .. BeginReturn
 //   Combine    EndReturn                          BeginGradients
 //
-// What comes home is one row for each choice of a token, unsummed; the block adds them in ascending order of experts.
+// What comes home is one row for each choice of a token, unsummed; the block adds them in ascending order of experts. An
+// exchange that gives up equal bits may bring home sums of them.
 // Legend: T tokens of this rank; R routed rows on this rank; k experts per token; E experts of this rank; D hidden.
 #pragma once
 
@@ -35,9 +36,10 @@ struct RoutedTokens {
   Tensor x;                 // [max_rows, D] in (expert, row of the batch, position) order; until the weight gradient
   Tensor weight;            // f32 [max_rows] routing weight of each routed row
   // At the tokens' home.
-  Tensor home_slot;    // i32 [T, k]: which home row belongs to (token, choice); -1 for padding
-  Tensor home_rows;    // [home rows, D], from EndReturn until the block ends
-  Tensor home_weight;  // f32 [home rows], the same, where weights were returned
+  Tensor home_slot;         // i32 [T, k]: which home row belongs to (token, choice); -1: none
+  Tensor home_rows;         // [home rows, D], from EndReturn until the block ends
+  Tensor home_weight_slot;  // i32 [T, k]: which home weight belongs to (token, choice); -1 for padding
+  Tensor home_weight;       // f32 [choices], from EndReturn until the block ends, where weights were returned
   std::unique_ptr<ExchangeState> state = {};
 };
 
