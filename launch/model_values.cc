@@ -67,7 +67,7 @@ class Computation {
   void Add(const std::string& name, double value) { Add(name, {1}, std::vector<float>{static_cast<float>(value)}); }
 
   absl::Status AddLogits() {
-    const core::LossSaved& saved = trainer_.runner().saved().loss;
+    const core::LossSaved& saved = trainer_.executor().last_pass().saved.loss;
     const int64_t vocabulary = model_.config().vocab_size;
     for (int shift = 0; shift <= (saved.mtp.empty() ? 0 : 1); ++shift) {
       const std::string name = shift == 0 ? "logits" : "mtp_logits";
@@ -75,7 +75,7 @@ class Computation {
       const Tensor normed = shift == 0 ? saved.normed : saved.mtp[0].normed;
       ASSIGN_OR_RETURN(const auto memory, model_.device().Allocate(rows_ * length_ * vocabulary * 4, "logits"));
       const Tensor logits(memory->data(), DType::kF32, {rows_ * length_, vocabulary});
-      model_.stage().loss_unit().Logits(trainer_.runner().lane(), normed, logits);
+      model_.stage().loss_unit().Logits(trainer_.executor().lane().lane, normed, logits);
       std::vector<float> host = ToHost<float>(model_, logits);
       for (int64_t row = 0; row < rows_; ++row) {
         const auto end = host.begin() + (row + 1) * length_ * vocabulary;
@@ -87,7 +87,7 @@ class Computation {
   }
 
   void AddExperts() {
-    const core::StageSaved& saved = trainer_.runner().saved();
+    const core::StageSaved& saved = trainer_.executor().last_pass().saved;
     const int64_t blocks = model_.stage().num_blocks();
     for (const int64_t layer : core::MoeLayers(model_.config())) {
       const std::string name = absl::StrFormat("experts.%d", layer);

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <span>
+#include <functional>
+#include <numeric>
+#include <set>
 
 #include "core/base/exact_math.h"
 #include "core/base/fixed_sum.h"
@@ -19,20 +21,15 @@ using core::PassMode;
 using core::PassShape;
 using core::Tensor;
 
-namespace {
-
-// Losses of rows as integers of one unit, so that their sum has no order; NaN if one is so large that a sum of batch_rows such
-// could leave the range, or is not a number.
-double SumRows(std::span<const double> losses, int64_t batch_rows) {
-  int64_t sum = 0;
-  for (double loss : losses) {
-    if (!(std::fabs(loss) < core::kLossRange / static_cast<double>(batch_rows))) return std::nan("");
-    sum += core::LossToFixed(loss);
-  }
-  return core::FixedToLoss(sum);
-}
-
-}  // namespace
+// Places of a step's sums in totals_, behind the load of experts.
+struct Trainer::Totals {
+  static constexpr int64_t kNorm = 0;  // limbs
+  static constexpr int64_t kOutOfRange = core::kNormLimbs;  // ranks with a contribution to a gradient that was
+  static constexpr int64_t kBadRows = kOutOfRange + 1;      // losses of rows that were
+  static constexpr int64_t kStop = kBadRows + 1;            // ranks that ask to stop, by reason
+  static constexpr int64_t kZ = kStop + 1 + kMaxStopReason;
+  static constexpr int64_t kLoss = kZ + 1;  // by depth, then balance by MoE block
+};
 
 int64_t RowsOfStep(const core::BatchConfig& batch, int64_t step) {
   const core::BatchRampConfig& ramp = batch.ramp;
@@ -49,72 +46,111 @@ int64_t PositionOfStep(const core::BatchConfig& batch, int64_t step) {
   return position;
 }
 
-int64_t Trainer::MicroRows() const {
-  return config_.batch.micro_sequences > 0 ? config_.batch.micro_sequences : config_.batch.sequences;
+std::vector<int64_t> BatchRows(const core::BatchConfig& batch) {
+  std::set<int64_t, std::greater<>> rows = {batch.sequences};
+  const int64_t ramp_steps = batch.ramp.start > 0 ? batch.ramp.steps : 0;
+  for (int64_t step = 1; step <= ramp_steps; ++step) rows.insert(RowsOfStep(batch, step));
+  return {rows.begin(), rows.end()};
 }
 
-PassShape Trainer::Shape(PassMode mode, int64_t rows) const {
-  const bool predict_ahead = mode != PassMode::kForwardOnly && config_.moe.mtp_weight != 0;
-  return {mode, rows, config_.data.sequence_length, predict_ahead};
-}
-
-absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, const core::Config& config) {
-  std::unique_ptr<Trainer> trainer(new Trainer(model, config));
-  const int64_t micro = trainer->MicroRows();
-  ASSIGN_OR_RETURN(trainer->runner_,
-                   core::PassRunner::Create(model, {trainer->Shape(PassMode::kTrainImmediate, micro),
-                                                    trainer->Shape(PassMode::kForwardOnly, micro)}));
-  // Statistics of a step, in whole micro-batches.
-  const int64_t rows = (config.batch.sequences + micro - 1) / micro * micro;
-  const int64_t depth = model.config().num_nextn_predict_layers;
-  const int64_t moe_blocks = static_cast<int64_t>(core::MoeLayers(model.config()).size());
-  const int64_t experts = model.config().n_routed_experts;
-  core::Arena arena("step");
-  auto allocate = [&] {
-    core::StepStatistics& s = trainer->statistics_;
-    s.loss = arena.Allocate(DType::kF64, {1 + depth, rows});
-    s.z_sum = arena.Allocate(DType::kF64, {1, rows});
-    if (moe_blocks > 0) {
-      s.balance_loss = arena.Allocate(DType::kF64, {moe_blocks, rows});
-      s.load = arena.Allocate(DType::kI64, {moe_blocks, experts});
-    }
-    trainer->limbs_ = arena.Allocate(DType::kI64, {core::kNormLimbs});
-  };
-  allocate();
-  ASSIGN_OR_RETURN(trainer->step_memory_, model.device().Allocate(arena.peak(), "step statistics"));
-  const int64_t bytes = arena.peak();
-  arena.Reset();
-  arena.Attach(trainer->step_memory_->data(), bytes);
-  allocate();
-  trainer->row_losses_.resize(rows);
-  trainer->load_.resize(moe_blocks * experts);
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, const core::Config& config,
+                                                         const parallel::Layout& layout) {
+  std::unique_ptr<Trainer> trainer(new Trainer(model, config, layout));
+  ASSIGN_OR_RETURN(trainer->executor_,
+                   parallel::Executor::Create(model, layout.pipeline(), layout.executor_options()));
+  RETURN_IF_ERROR(trainer->AllocateStatistics(trainer->executor_->Split(config.batch.sequences).MostRows()));
   return trainer;
 }
 
-void Trainer::RunMicroBatches(const core::Batch& batch, const core::LossWeights& weights) {
-  const core::Stage& stage = model_.stage();
-  const int64_t micro = MicroRows();
-  for (int64_t begin = 0; begin < batch.rows; begin += micro) {
-    const int64_t rows = std::min(micro, batch.rows - begin);
-    runner_->Begin(batch, begin, Shape(PassMode::kTrainImmediate, rows));
-    stage.Forward(runner_->lane(), runner_->pass(), weights, statistics_.Rows(begin, rows), runner_->saved());
-    stage.BackwardInput(runner_->lane(), runner_->pass(), weights, runner_->saved());
-    stage.BackwardWeight(runner_->lane(), runner_->pass());
-  }
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, const core::Config& config) {
+  const std::unique_ptr<parallel::Comm> alone = parallel::MakeSelfComm();
+  core::Config one_rank = config;
+  one_rank.parallel = {};
+  ASSIGN_OR_RETURN(std::unique_ptr<parallel::Layout> layout,
+                   parallel::Layout::Create(one_rank, model.config(), BatchRows(config.batch), *alone, 1));
+  ASSIGN_OR_RETURN(std::unique_ptr<Trainer> trainer, Create(model, one_rank, *layout));
+  trainer->own_layout_ = std::move(layout);
+  return trainer;
 }
 
-double Trainer::GradientNorm() {
+absl::Status Trainer::AllocateStatistics(int64_t rows) {
+  const int64_t depth = model_.config().num_nextn_predict_layers, experts = model_.config().n_routed_experts;
+  const int64_t moe_blocks = static_cast<int64_t>(core::MoeLayers(model_.config()).size());
+  const int64_t num_totals = Totals::kLoss + 1 + depth + moe_blocks;
+  core::Arena arena("step");
+  auto allocate = [&] {
+    core::StepStatistics& s = statistics_;
+    s.loss = arena.Allocate(DType::kF64, {1 + depth, rows});
+    s.z_sum = arena.Allocate(DType::kF64, {1, rows});
+    if (moe_blocks > 0) s.balance_loss = arena.Allocate(DType::kF64, {moe_blocks, rows});
+    const Tensor sums = arena.Allocate(DType::kI64, {moe_blocks * experts + num_totals});
+    if (moe_blocks > 0) s.load = sums.Slice(0, 0, moe_blocks * experts).Reshape({moe_blocks, experts});
+    totals_ = sums.Slice(0, moe_blocks * experts, num_totals);
+    limbs_ = totals_.Slice(0, Totals::kNorm, core::kNormLimbs);
+    all_sums_ = sums;
+  };
+  allocate();
+  ASSIGN_OR_RETURN(step_memory_, model_.device().Allocate(arena.peak(), "step statistics"));
+  const int64_t bytes = arena.peak();
+  arena.Reset();
+  arena.Attach(step_memory_->data(), bytes);
+  allocate();
+  row_losses_.resize(rows);
+  sums_.resize(all_sums_.Elements());
+  return absl::OkStatus();
+}
+
+// Rows that this rank does not compute keep their zero: each is counted once over all ranks.
+void Trainer::ZeroStatistics() {
   core::Kernels& kernels = model_.kernels();
-  kernels.Zero(limbs_);
-  for (const auto& param : model_.params().params()) {
-    if (param->sum) kernels.SumSquares(param->ShardOf(param->sum), limbs_);
+  for (const Tensor& tensor : {statistics_.loss, statistics_.z_sum, statistics_.balance_loss, all_sums_}) {
+    if (tensor) kernels.Zero(tensor);
   }
-  int64_t limbs[core::kNormLimbs];
-  int32_t out_of_range = 0;
-  model_.device().CopyToHost(model_.stream(), limbs_, limbs);
-  model_.device().CopyToHost(model_.stream(), model_.params().flag(), &out_of_range);
+  kernels.Zero(model_.params().flag());
+}
+
+void Trainer::RunMicroBatches(const core::Batch& batch) {
+  executor_->Train(batch, Weights(batch.num_labels), statistics_,
+                   [this](const core::Stage& stage) { sync_.BeginReduce(stage); });
+}
+
+// Losses of this rank's rows as integers of one unit. One that is so large that a sum of batch_rows such could leave the range, or
+// is not a number, counts as out of range instead.
+int64_t Trainer::SumOfRows(const Tensor& per_row, int64_t index, int64_t local_rows, int64_t batch_rows) {
+  if (local_rows == 0) return 0;
+  model_.device().CopyToHost(model_.stream(), per_row.Slice(0, index, 1).Slice(1, 0, local_rows), row_losses_.data());
   model_.device().Synchronize(model_.stream());
-  return out_of_range ? std::nan("") : std::sqrt(core::NormLimbsToDouble(limbs));
+  int64_t sum = 0;
+  for (int64_t row = 0; row < local_rows; ++row) {
+    const double loss = row_losses_[row];
+    if (std::fabs(loss) < core::kLossRange / static_cast<double>(batch_rows)) {
+      sum += core::LossToFixed(loss);
+    } else {
+      ++host_totals()[Totals::kBadRows];
+    }
+  }
+  return sum;
+}
+
+void Trainer::SumOverRanks(int64_t local_rows, int64_t batch_rows) {
+  core::Device& device = model_.device();
+  int32_t out_of_range = 0;
+  device.CopyToHost(model_.stream(), model_.params().flag(), &out_of_range);
+  device.CopyToHost(model_.stream(), all_sums_, sums_.data());
+  device.Synchronize(model_.stream());
+  const std::span<int64_t> totals = host_totals();
+  totals[Totals::kOutOfRange] = out_of_range;
+  totals[Totals::kStop + stop_reason_] = 1;
+  totals[Totals::kZ] = SumOfRows(statistics_.z_sum, 0, local_rows, batch_rows);
+  int64_t next = Totals::kLoss;
+  for (const Tensor& losses : {statistics_.loss, statistics_.balance_loss}) {
+    for (int64_t i = 0; losses && i < losses.size(0); ++i) totals[next++] = SumOfRows(losses, i, local_rows, batch_rows);
+  }
+  device.CopyToDevice(model_.stream(), sums_.data(), all_sums_);
+  parallel::Comm& all = layout_.all();
+  all.Wait(model_.stream(), all.AllReduce(model_.stream(), all_sums_, parallel::Reduction::kSum));
+  device.CopyToHost(model_.stream(), all_sums_, sums_.data());
+  device.Synchronize(model_.stream());
 }
 
 void Trainer::Update(double grad_norm, double lr, int64_t step) {
@@ -152,40 +188,42 @@ void Trainer::Update(double grad_norm, double lr, int64_t step) {
   for (const auto& param : model_.params().params()) {
     if (param->ema) kernels.Ema(param->ShardOf(param->master), static_cast<float>(optim.ema), param->ema);
   }
+  sync_.GatherMasters();
   model_.Refresh();
 }
 
-void Trainer::ReadStatistics(const core::Batch& batch, StepMetrics& metrics) {
-  auto sum = [&](const Tensor& per_row, int64_t index) {
-    model_.device().CopyToHost(model_.stream(), per_row.Slice(0, index, 1), row_losses_.data());
-    model_.device().Synchronize(model_.stream());
-    const double total = SumRows({row_losses_.data(), static_cast<size_t>(batch.rows)}, batch.rows);
-    metrics.finite = metrics.finite && std::isfinite(total);
-    return total;
-  };
+void Trainer::ReadMetrics(const core::Batch& batch, StepMetrics& metrics) {
+  const std::span<const int64_t> totals = host_totals();
   const int64_t depth = model_.config().num_nextn_predict_layers;
   const double labels = static_cast<double>(std::max<int64_t>(batch.num_labels, 1));
-  metrics.loss = sum(statistics_.loss, 0) / labels;
+  const bool in_range = totals[Totals::kOutOfRange] == 0, rows_are_good = totals[Totals::kBadRows] == 0;
+  metrics.finite = in_range && rows_are_good;
+  metrics.grad_norm = in_range ? std::sqrt(core::NormLimbsToDouble(totals.data() + Totals::kNorm)) : std::nan("");
+  metrics.finite = metrics.finite && std::isfinite(metrics.grad_norm);
+  for (int reason = 1; reason <= kMaxStopReason; ++reason) {
+    if (totals[Totals::kStop + reason] > 0) metrics.stop_reason = reason;
+  }
+  metrics.loss = core::FixedToLoss(totals[Totals::kLoss]) / labels;
   const int64_t predicted = config_.moe.mtp_weight != 0 ? depth : 0;
-  for (int64_t k = 1; k <= predicted; ++k) metrics.mtp_loss += sum(statistics_.loss, k) / labels / static_cast<double>(depth);
-  const double z = sum(statistics_.z_sum, 0) / labels;
+  for (int64_t k = 1; k <= predicted; ++k) {
+    metrics.mtp_loss += core::FixedToLoss(totals[Totals::kLoss + k]) / labels / static_cast<double>(depth);
+  }
+  const double z = core::FixedToLoss(totals[Totals::kZ]) / labels;
   metrics.total_loss = metrics.loss + config_.moe.mtp_weight * metrics.mtp_loss + config_.optim.z_loss * z;
-  if (!statistics_.load) return;
-  const int64_t blocks = statistics_.load.size(0), experts = statistics_.load.size(1);
-  model_.device().CopyToHost(model_.stream(), statistics_.load, load_.data());
-  model_.device().Synchronize(model_.stream());
+  const int64_t blocks = statistics_.load ? statistics_.load.size(0) : 0;
+  const int64_t experts = model_.config().n_routed_experts;
   for (int64_t b = 0; b < blocks; ++b) {
-    metrics.balance_loss += sum(statistics_.balance_loss, b) / static_cast<double>(batch.rows);
-    int64_t largest = 0, total = 0;
-    for (int64_t e = 0; e < experts; ++e) {
-      largest = std::max(largest, load_[b * experts + e]);
-      total += load_[b * experts + e];
-    }
+    metrics.balance_loss +=
+        core::FixedToLoss(totals[Totals::kLoss + 1 + depth + b]) / static_cast<double>(batch.rows);
+    const std::span<const int64_t> load = std::span<const int64_t>(sums_).subspan(b * experts, experts);
+    const int64_t largest = *std::max_element(load.begin(), load.end());
+    const int64_t total = std::accumulate(load.begin(), load.end(), int64_t{0});
     if (total == 0) continue;
     const double ratio = static_cast<double>(largest) * static_cast<double>(experts) / static_cast<double>(total);
     metrics.load_imbalance = std::max(metrics.load_imbalance, ratio);
   }
   metrics.total_loss += config_.moe.balance_loss * metrics.balance_loss;
+  if (!rows_are_good) metrics.loss = metrics.total_loss = std::nan("");
 }
 
 StepMetrics Trainer::Step(const core::Batch& batch, int64_t step) {
@@ -193,12 +231,14 @@ StepMetrics Trainer::Step(const core::Batch& batch, int64_t step) {
   StepMetrics metrics{.step = step};
   metrics.lr = LearningRate(config_.optim, step, config_.train.steps);
   metrics.tokens = batch.rows * batch.length;
-  if (statistics_.load) model_.kernels().Zero(statistics_.load);
-  model_.kernels().Zero(model_.params().flag());
-  RunMicroBatches(batch, Weights(batch.num_labels));
-  metrics.grad_norm = GradientNorm();
-  ReadStatistics(batch, metrics);
-  metrics.finite = metrics.finite && std::isfinite(metrics.grad_norm);
+  ZeroStatistics();
+  RunMicroBatches(batch);
+  sync_.EndReduce();
+  for (const auto& param : model_.params().params()) {
+    if (param->sum) model_.kernels().SumSquares(param->ShardOf(param->sum), limbs_);
+  }
+  SumOverRanks(executor_->Split(batch.rows).Rows(layout_.place().data), batch.rows);
+  ReadMetrics(batch, metrics);
   if (metrics.finite) {
     Update(metrics.grad_norm, metrics.lr, step);
   } else {
@@ -215,7 +255,11 @@ core::LossWeights Trainer::Weights(int64_t num_labels) const {
           .z_loss = static_cast<float>(config_.optim.z_loss)};
 }
 
-void Trainer::Backward(const core::Batch& batch) { RunMicroBatches(batch, Weights(batch.num_labels)); }
+void Trainer::Backward(const core::Batch& batch) {
+  ZeroStatistics();
+  RunMicroBatches(batch);
+  sync_.EndReduce();
+}
 
 void Trainer::ClearGradients() {
   for (const auto& param : model_.params().params()) {
@@ -230,21 +274,15 @@ void Trainer::StartEma() {
 }
 
 Trainer::Losses Trainer::Evaluate(const core::Batch& batch) {
-  Losses losses{.loss = 0, .num_labels = batch.num_labels};
-  const int64_t micro = MicroRows();
+  ZeroStatistics();
   core::StepStatistics statistics = statistics_;
   statistics.balance_loss = {};
   statistics.load = {};
-  for (int64_t begin = 0; begin < batch.rows; begin += micro) {
-    const int64_t rows = std::min(micro, batch.rows - begin);
-    runner_->Begin(batch, begin, Shape(PassMode::kForwardOnly, rows));
-    const core::StepStatistics part = statistics.Rows(0, rows);
-    model_.stage().Forward(runner_->lane(), runner_->pass(), {}, part, runner_->saved());
-    model_.device().CopyToHost(model_.stream(), part.loss.Slice(0, 0, 1), row_losses_.data());
-    model_.device().Synchronize(model_.stream());
-    losses.loss += SumRows({row_losses_.data(), static_cast<size_t>(rows)}, batch.rows);  // exact: multiples of one unit
-  }
-  return losses;
+  executor_->Evaluate(batch, statistics);
+  SumOverRanks(executor_->Split(batch.rows).Rows(layout_.place().data), batch.rows);
+  const std::span<const int64_t> totals = host_totals();
+  const double loss = totals[Totals::kBadRows] == 0 ? core::FixedToLoss(totals[Totals::kLoss]) : std::nan("");
+  return {.loss = loss, .num_labels = batch.num_labels};
 }
 
 }  // namespace conclave::optim

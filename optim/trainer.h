@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -12,6 +13,9 @@
 #include "core/config/config.h"
 #include "core/model/batch.h"
 #include "core/model/model.h"
+#include "parallel/executor.h"
+#include "parallel/grad_sync.h"
+#include "parallel/layout.h"
 
 namespace conclave::optim {
 
@@ -25,18 +29,28 @@ struct StepMetrics {
   double lr = 0;
   int64_t tokens = 0;          // rows x length
   bool finite = true;          // false: the step was void and changed nothing
+  int stop_reason = 0;         // greatest that a rank gave to RequestStop; 0: none
   double load_imbalance = 0;   // largest expert load / mean, worst block; 0 without experts
 };
 
 // Rows of step `step` (1, 2, ...): batch.sequences, or less during batch.ramp; whole micro-batches.
 int64_t RowsOfStep(const core::BatchConfig& batch, int64_t step);
+// Rows of all batches of a run, each number once, largest first.
+std::vector<int64_t> BatchRows(const core::BatchConfig& batch);
 // Rows drawn before step `step`.
 int64_t PositionOfStep(const core::BatchConfig& batch, int64_t step);
 
+inline constexpr int kMaxStopReason = 2;
+
 class Trainer {
  public:
-  // `model` was created for training.
+  // `model` was created for training, with what the layout says of it.
+  static absl::StatusOr<std::unique_ptr<Trainer>> Create(core::Model& model, const core::Config& config,
+                                                         const parallel::Layout& layout);
+  // On one rank alone.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(core::Model& model, const core::Config& config);
+
+  // The following are collective over the ranks of the layout, and their results the same on each.
 
   // One optimizer step. A void one (a loss or gradient that is not finite or out of range) changes no weight, moment, average
   // or bias. batch.rows <= batch.sequences of the config.
@@ -55,29 +69,43 @@ class Trainer {
   // Forward only.
   Losses Evaluate(const core::Batch& batch);
 
-  const core::PassMemory& planned_memory() const { return runner_->planned(); }
-  core::PassMemory measured_memory() const { return runner_->measured(); }
-  bool MeasuredAsPlanned() const { return runner_->MeasuredAsPlanned(); }
-  core::PassRunner& runner() { return *runner_; }
+  core::PassMemory planned_memory() const { return executor_->planned(); }
+  core::PassMemory measured_memory() const { return executor_->measured(); }
+  int64_t activation_bytes() const { return executor_->activation_bytes(); }
+  bool MeasuredAsPlanned() const { return executor_->MeasuredAsPlanned(); }  // on this rank
+  parallel::Executor& executor() { return *executor_; }
+  // Asks all ranks to stop for `reason` > 0: the greatest of them is in the metrics of the next step.
+  void RequestStop(int reason) { stop_reason_ = reason; }
 
  private:
-  Trainer(core::Model& model, const core::Config& config) : model_(model), config_(config) {}
-  core::PassShape Shape(core::PassMode mode, int64_t rows) const;
-  void RunMicroBatches(const core::Batch& batch, const core::LossWeights& weights);
-  double GradientNorm();
+  Trainer(core::Model& model, const core::Config& config, const parallel::Layout& layout)
+      : model_(model), config_(config), layout_(layout), sync_(model, layout.holders()) {}
+  absl::Status AllocateStatistics(int64_t rows);
+  void ZeroStatistics();
+  void RunMicroBatches(const core::Batch& batch);
+  // What ranks add up to know the step: integers, so that the order of ranks is no matter.
+  void SumOverRanks(int64_t local_rows, int64_t batch_rows);
+  int64_t SumOfRows(const core::Tensor& per_row, int64_t index, int64_t local_rows, int64_t batch_rows);
   void Update(double grad_norm, double lr, int64_t step);
-  void ReadStatistics(const core::Batch& batch, StepMetrics& metrics);
-  int64_t MicroRows() const;
+  void ReadMetrics(const core::Batch& batch, StepMetrics& metrics);
   core::LossWeights Weights(int64_t num_labels) const;
 
   core::Model& model_;
   const core::Config config_;
-  std::unique_ptr<core::PassRunner> runner_;
+  std::unique_ptr<const parallel::Layout> own_layout_;  // of one rank alone
+  const parallel::Layout& layout_;
+  parallel::GradSync sync_;
+  std::unique_ptr<parallel::Executor> executor_;
   std::unique_ptr<core::DeviceBuffer> step_memory_;
   core::StepStatistics statistics_;
-  core::Tensor limbs_;  // i64 [3]
-  std::vector<double> row_losses_;  // statistics on the host, kept from step to step
-  std::vector<int64_t> load_;
+  core::Tensor limbs_;    // i64 [kNormLimbs]: of the shards of this rank
+  struct Totals;
+  core::Tensor totals_;    // i64 [...]: losses, norm and flags, Totals
+  core::Tensor all_sums_;  // i64 [...]: load of experts, then totals_: what is added over ranks
+  std::vector<double> row_losses_;  // on the host, kept from step to step
+  std::vector<int64_t> sums_;       // all_sums_ on the host
+  std::span<int64_t> host_totals() { return std::span(sums_).last(totals_.Elements()); }
+  int stop_reason_ = 0;
 };
 
 }  // namespace conclave::optim

@@ -124,6 +124,16 @@ absl::Status ValidateMoe(const MoeTrainConfig& moe) {
   return InRange("moe.mtp_weight", moe.mtp_weight, 0.0, 1e3);
 }
 
+absl::Status ValidateParallel(const ParallelConfig& parallel) {
+  constexpr int64_t kMaxRanks = 1 << 20;
+  RETURN_IF_ERROR(InRange("parallel.pipeline", parallel.pipeline, 1, kMaxRanks));
+  RETURN_IF_ERROR(InRange("parallel.expert", parallel.expert, 1, kMaxRanks));
+  RETURN_IF_ERROR(IsOneOf("parallel.schedule", parallel.schedule,
+                          {"", "1f1b", "interleaved", "zb1p", "zbv", "dualpipe", "dualpipev"}));
+  RETURN_IF_ERROR(InRange("parallel.virtual_stages", parallel.virtual_stages, 1, kMaxRanks));
+  return InRange("parallel.ranks_per_node", parallel.ranks_per_node, 0, kMaxRanks);
+}
+
 absl::Status ValidateTrain(const TrainConfig& train) {
   RETURN_IF_ERROR(InRange("train.steps", train.steps, 1, kMaxSteps));
   RETURN_IF_ERROR(InRange("train.seed", train.seed, 0, INT64_MAX));
@@ -156,6 +166,7 @@ absl::Status Validate(const Config& config) {
   RETURN_IF_ERROR(ValidateBatch(config.batch, config.data.sequence_length));
   RETURN_IF_ERROR(ValidateOptim(config.optim));
   RETURN_IF_ERROR(ValidateMoe(config.moe));
+  RETURN_IF_ERROR(ValidateParallel(config.parallel));
   RETURN_IF_ERROR(ValidateTrain(config.train));
   RETURN_IF_ERROR(IsOneOf("checkpoint.weights", config.checkpoint.weights, {"", "f32", "bf16"}));
   if (config.run.dir.empty()) return Refuse("run.dir", config.run.dir, "is empty; name the folder of the run");

@@ -84,6 +84,27 @@ struct BatchConfig {
   }
 };
 
+struct ParallelConfig {
+  int64_t pipeline = 1;
+  int64_t expert = 1;
+  std::string schedule;
+  int64_t virtual_stages = 2;
+  bool overlap = true;
+  int64_t ranks_per_node = 0;
+
+  template <class V>
+  void VisitFields(V& v) {
+    v.Field("pipeline", pipeline, "ranks", "ranks that share the layers; data ranks are what the job has beside them");
+    v.Field("expert", expert, "ranks", "ranks that share the experts: a cut of the data ranks");
+    v.Field("schedule", schedule, "",
+            "1f1b | interleaved | zb1p | zbv | dualpipe | dualpipev; default dualpipev with several pipeline ranks");
+    v.Field("virtual_stages", virtual_stages, "stages", "stages per pipeline rank, with schedule interleaved");
+    v.Field("overlap", overlap, "", "true: exchanges of a micro-batch run behind compute of another. Never changes a bit");
+    v.Field("ranks_per_node", ranks_per_node, "ranks",
+            "neighbouring ranks that tokens reach in a second hop; 0 = those on one host");
+  }
+};
+
 struct ScheduleConfig {
   std::string name = "constant";
   int64_t warmup_steps = 0;
@@ -193,6 +214,7 @@ struct Config {
   BatchConfig batch;
   OptimConfig optim;
   MoeTrainConfig moe;
+  ParallelConfig parallel;
   std::string precision = "f32";
   TrainConfig train;
   CheckpointConfig checkpoint;
@@ -206,6 +228,7 @@ struct Config {
     v.Field("batch", batch, "", "rows per step");
     v.Field("optim", optim, "", "optimizer and schedule");
     v.Field("moe", moe, "", "balancing of experts and multi-token prediction during training");
+    v.Field("parallel", parallel, "", "how a run is laid out over ranks. Never changes a bit");
     v.Field("precision", precision, "", "f32 | bf16: type of activations and products; masters and sums are f32");
     v.Field("train", train, "", "length of the run, seeds, intervals");
     v.Field("checkpoint", checkpoint, "", "what checkpoints hold");

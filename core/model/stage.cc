@@ -15,6 +15,12 @@ RouterStatistics StatisticsOf(const StepStatistics& statistics, int64_t row) {
           .load = statistics.load.Slice(0, row, 1).MergeFirst()};
 }
 
+// How many MoE layers come before one: its row of StepStatistics.
+int64_t StatisticsRow(const ModelConfig& config, int64_t layer) {
+  const std::vector<int64_t> layers = MoeLayers(config);
+  return std::lower_bound(layers.begin(), layers.end(), layer) - layers.begin();
+}
+
 }  // namespace
 
 std::vector<int64_t> MoeLayers(const ModelConfig& config) {
@@ -28,6 +34,7 @@ std::vector<int64_t> MoeLayers(const ModelConfig& config) {
 Stage::Stage(const ModelConfig& config, ParamSet& params, DType dtype, const StagePart& part,
              const ExchangeFactory& make_exchange)
     : config_(config), part_(part), dtype_(dtype) {
+  const size_t params_before = params.params().size();
   const ExchangeFactory exchange_of = make_exchange ? make_exchange : [this](int64_t, int64_t index) {
     return MakeLocalTokenExchange(config_.n_routed_experts, index);
   };
@@ -35,24 +42,26 @@ Stage::Stage(const ModelConfig& config, ParamSet& params, DType dtype, const Sta
   if (part.embedding || (part.loss && embeds_at_end)) {
     embedding_ = std::make_unique<EmbeddingLayer>(config_, params, dtype);
   }
-  const std::vector<int64_t> moe_layers = MoeLayers(config);
-  const auto row_of = [&](int64_t layer) {
-    return std::lower_bound(moe_layers.begin(), moe_layers.end(), layer) - moe_layers.begin();
-  };
   int64_t exchanges = 0;
   for (int64_t layer = part.first_block; layer < part.first_block + part.num_blocks; ++layer) {
     auto exchange = config.IsMoe(layer) ? exchange_of(layer, exchanges++) : nullptr;
     blocks_.push_back(std::make_unique<Block>(config_, params, std::move(exchange), layer, dtype, rope_table_));
     const Moe* const moe = blocks_.back()->moe();
-    statistics_row_.push_back(moe ? row_of(layer) : -1);
-    if (moe) moe_blocks_.push_back({row_of(layer), moe});
+    statistics_row_.push_back(moe ? StatisticsRow(config_, layer) : -1);
+    if (moe) moe_blocks_.push_back({statistics_row_.back(), moe});
   }
-  if (!part.loss) return;
-  loss_ = std::make_unique<LossUnit>(config_, params, exchange_of, exchanges, embedding_.get(), dtype, rope_table_);
-  loss_statistics_row_ = row_of(config.num_hidden_layers);
+  if (part.loss) DeclareLoss(params, exchange_of, exchanges);
+  for (size_t i = params_before; i < params.params().size(); ++i) own_params_.push_back(params.params()[i].get());
+}
+
+void Stage::DeclareLoss(ParamSet& params, const ExchangeFactory& exchange_of, int64_t first_exchange) {
+  loss_ = std::make_unique<LossUnit>(config_, params, exchange_of, first_exchange, embedding_.get(), dtype_,
+                                     rope_table_);
+  loss_statistics_row_ = StatisticsRow(config_, config_.num_hidden_layers);
   for (int k = 0; k < loss_->depth(); ++k) {
+    const int64_t layer = config_.num_hidden_layers + k;
     const Moe* const moe = loss_->block(k).moe();
-    if (moe) moe_blocks_.push_back({row_of(config.num_hidden_layers + k), moe});
+    if (moe) moe_blocks_.push_back({StatisticsRow(config_, layer), moe});
   }
 }
 
@@ -166,7 +175,14 @@ void Stage::BackwardPhase(int64_t block, Phase phase, Lane& lane, StagePass& pas
     saved.weight_grad_mark = pass.until_weight_grad.used();
   }
   blocks_[block]->Backward(phase, lane, pass, pass.main(), weights.balance, here);
-  if (phase != kBackwardPhases[3] || !immediate) return;
+}
+
+void Stage::DrainImmediate(Lane& lane, StagePass& pass) const {
+  if (pass.mode == PassMode::kTrainImmediate) pass.tasks.Drain(lane.kernels);
+}
+
+void Stage::EndBlock(Lane& lane, StagePass& pass, StageSaved& saved) const {
+  if (pass.mode != PassMode::kTrainImmediate) return;  // deferred tasks still need what the block allocated
   pass.tasks.Drain(lane.kernels);
   pass.until_weight_grad.ReleaseTo(saved.weight_grad_mark);
 }
@@ -179,6 +195,7 @@ void Stage::BackwardInput(Lane& lane, StagePass& pass, const LossWeights& weight
   BeginBackward(lane, pass, weights, saved);
   for (int64_t i = num_blocks() - 1; i >= 0; --i) {
     for (Phase phase : kBackwardPhases) BackwardPhase(i, phase, lane, pass, weights, saved);
+    EndBlock(lane, pass, saved);
   }
   EndBackward(lane, pass, saved);
 }

@@ -69,7 +69,7 @@ class Stage {
     return blocks_.empty() ? saved.gradients[0] : saved.blocks.front().dx;
   }
 
-  // ---- The verbs step by step: Begin, each block's phases in order, End
+  // ---- The verbs step by step: Begin, each block's phases in order (backward: then EndBlock), End ----------------------
   // ----------------------------------------------
   void BeginForward(Lane& lane, StagePass& pass, StageSaved& saved) const;
   void ForwardPhase(int64_t block, Phase phase, Lane& lane, StagePass& pass, const StepStatistics& statistics,
@@ -79,6 +79,9 @@ class Stage {
   void BeginBackward(Lane& lane, StagePass& pass, const LossWeights& weights, StageSaved& saved) const;
   void BackwardPhase(int64_t block, Phase phase, Lane& lane, StagePass& pass, const LossWeights& weights,
                      StageSaved& saved) const;
+  // Weight gradients so far, in PassMode::kTrainImmediate.
+  void DrainImmediate(Lane& lane, StagePass& pass) const;
+  void EndBlock(Lane& lane, StagePass& pass, StageSaved& saved) const;
   void EndBackward(Lane& lane, StagePass& pass, StageSaved& saved) const;
 
   const StagePart& part() const { return part_; }
@@ -91,6 +94,8 @@ class Stage {
     const Moe* moe = nullptr;
   };
   const std::vector<MoeBlock>& moe_blocks() const { return moe_blocks_; }
+  // Its parameters, in order of declaration; one that stages of a rank share is among those of the first.
+  const std::vector<Param*>& params() const { return own_params_; }
   // What a plan assumes of the exchanges where nothing is known yet.
   std::vector<ExchangeRows> WorstExchangeRows(const StagePass& pass) const;
   std::vector<AttentionCache> AllocateCaches(Arena& arena, int64_t sequences, int64_t capacity) const;
@@ -98,6 +103,8 @@ class Stage {
   DType dtype() const { return dtype_; }
 
  private:
+  void DeclareLoss(ParamSet& params, const ExchangeFactory& exchange_of, int64_t first_exchange);
+
   const ModelConfig config_;
   const StagePart part_;
   DType dtype_;
@@ -107,6 +114,7 @@ class Stage {
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<LossUnit> loss_;
   std::vector<MoeBlock> moe_blocks_;
+  std::vector<Param*> own_params_;
   std::vector<int64_t> statistics_row_;  // by block; -1: not MoE
   int64_t loss_statistics_row_ = 0;      // of the first MoE block of the loss unit
 };

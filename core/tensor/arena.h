@@ -28,7 +28,8 @@ class Arena {
   Tensor Allocate(DType dtype, std::initializer_list<int64_t> shape);
 
   int64_t used() const { return used_; }
-  int64_t peak() const { return peak_; }  // bytes, since construction
+  int64_t peak() const { return peak_; }  // bytes, since Attach or ResetPeak
+  void ResetPeak() { peak_ = used_; }
   bool measuring() const { return memory_ == nullptr; }
   void Reset() { used_ = 0; }
   // Frees what was allocated since used() was `used`.

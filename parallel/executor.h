@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Performs a schedule on tensors: the cells of this rank in order, activations and gradients from and to neighbours. It calls
+// the same dependency function as validator and simulator, so what it waits for is what they assume.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "core/model/model.h"
+#include "parallel/comm.h"
+#include "parallel/partition.h"
+#include "parallel/pass_slots.h"
+#include "parallel/schedule.h"
+
+namespace conclave::parallel {
+
+struct ExecutorOptions {
+  std::string schedule = "1f1b";
+  int virtual_stages = 1;
+  bool overlap = true;           // of the two halves of a cell; never changes a bit
+  std::vector<int64_t> batch_rows;  // rows of global batches there will be, largest first: slots for all of them
+  int64_t data_ranks = 1, data_rank = 0;
+  int64_t expert_ranks = 1;      // neighbouring data ranks that exchange tokens
+  int64_t micro_rows = 1;
+  int64_t length = 1;            // tokens per row
+  bool predict_ahead = true;     // in training
+};
+
+class Executor {
+ public:
+  // `pipeline`: the ranks with this one's rows, in order of their stages. model.stages() are those of schedule.StagesOf(rank).
+  static absl::StatusOr<std::unique_ptr<Executor>> Create(core::Model& model, Comm& pipeline,
+                                                          const ExecutorOptions& options);
+
+  // Forward and backward of all micro-batches. `statistics` has a row for each row of this data rank. `stage_done` is called
+  // with each stage of this rank whose weight gradients are complete.
+  void Train(const core::Batch& batch, const core::LossWeights& weights, const core::StepStatistics& statistics,
+             const std::function<void(const core::Stage&)>& stage_done);
+  // Forward passes alone, for their losses.
+  void Evaluate(const core::Batch& batch, const core::StepStatistics& statistics);
+
+  BatchSplit Split(int64_t batch_rows) const { return {batch_rows, options_.data_ranks, options_.micro_rows}; }
+  // Tensors of the last pass through the last of this rank's stages; they stay until the next step.
+  PassSlot& last_pass() { return slots_.back()->last(); }
+  LaneMemory& lane() { return forward_lane_; }
+
+  core::PassMemory planned() const { return planned_; }    // of the largest pass of any stage here
+  int64_t activation_bytes() const { return activation_bytes_; }  // all slots and lanes
+  core::PassMemory measured() const;
+  bool MeasuredAsPlanned() const;
+
+ private:
+  // A schedule and what the executor reads off it.
+  struct Plan {
+    Schedule schedule;
+    std::vector<bool> immediate;  // by stage x micro-batch: one action makes both gradients
+    std::vector<int> num_passes;  // by stage of this rank
+  };
+  // What all actions of one step share.
+  struct Step {
+    const core::Batch& batch;
+    BatchSplit split;
+    const Plan& plan;
+    const core::LossWeights& weights;
+    const core::StepStatistics& statistics;
+    bool training;
+  };
+  Executor(core::Model& model, Comm& pipeline, const ExecutorOptions& options)
+      : model_(model), pipeline_(pipeline), options_(options), forward_lane_(model), backward_lane_(model) {}
+
+  absl::Status Allocate();
+  core::PassMemory PlanLargest(const core::Stage& stage) const;
+  Plan MakePlan(Schedule schedule) const;
+  // Of training or of forward passes alone; made when first asked for.
+  const Plan& PlanFor(int64_t num_micro, bool training);
+  const core::PassShape& ShapeOf(const Step& step, const Action& action);  // until the next call
+  PassSlots& SlotsOf(int stage);
+  core::StepStatistics StatisticsOf(const Step& step, int micro) const;
+
+  void RunCell(const Step& step, const Cell& cell);
+  void RunAction(const Step& step, const Action& action);
+  PassSlot& BeginForward(const Step& step, const Action& action);
+  void EndForward(const Step& step, const Action& action, PassSlot& slot);
+  PassSlot& BeginBackward(const Step& step, const Action& action);
+  void EndBackward(const Step& step, const Action& action, PassSlot& slot);
+  // What another stage has made for this micro-batch: received, or copied from its pass on this rank.
+  void Receive(const Step& step, const Action& made, core::Tensor into);
+  Ticket Send(const Step& step, const Action& made, int to_stage, core::Tensor x);
+  void SendGradient(const Step& step, const Action& made, core::Tensor x);
+
+  core::Model& model_;
+  Comm& pipeline_;
+  const ExecutorOptions options_;
+  std::vector<int> stage_numbers_;  // of model_.stages()
+  std::vector<std::unique_ptr<PassSlots>> slots_;  // by stage of this rank
+  LaneMemory forward_lane_, backward_lane_;
+  std::unique_ptr<core::DeviceBuffer> lane_memory_;
+  core::TokenFeeder feeder_;
+  std::vector<std::unique_ptr<Plan>> training_plans_, forward_plans_;
+  // Input gradients on their way, a ring: as long as there can be messages that nobody has received yet, so that no send waits.
+  struct Outgoing {
+    core::Tensor x;
+    Ticket ticket;
+  };
+  std::vector<Outgoing> outgoing_;
+  std::unique_ptr<core::DeviceBuffer> outgoing_memory_;
+  size_t next_outgoing_ = 0;
+  core::PassShape shape_;             // of ShapeOf, kept so that a step allocates nothing
+  std::vector<int> num_passes_left_;  // in this step, by stage of this rank
+  core::PassMemory planned_;
+  int64_t activation_bytes_ = 0;
+};
+
+}  // namespace conclave::parallel
