@@ -35,13 +35,19 @@ struct Cell {
 enum class Placement : uint8_t {
   kLoop,    // stage s on rank s % ranks (1F1B, interleaved, ZB-H1)
   kV,       // stages 0 .. ranks - 1 down, ranks .. 2 ranks - 1 up again: rank 0 has the first and the last
-  kMirror,  // two copies: the first half of the micro-batches enters at rank 0, the second half at the last rank
+  kMirror,  // two copies: micro-batches 0 .. num_micro / 2 - 1 enter at rank 0, the others at the last rank
+};
+
+enum class Purpose : uint8_t {
+  kTraining,    // forward and backward
+  kValidation,  // forward alone
 };
 
 struct Schedule {
   std::string name;
   int num_ranks = 1, num_stages = 1, num_micro = 1;
   Placement placement = Placement::kLoop;
+  Purpose purpose = Purpose::kTraining;
   std::vector<std::vector<Cell>> cells;  // by pipeline rank
 
   int RankOf(int stage, int micro) const;
@@ -49,6 +55,14 @@ struct Schedule {
   std::vector<int> HoldersOf(int stage) const;
   // Stages of a rank, ascending.
   std::vector<int> StagesOf(int rank) const;
+  bool operator==(const Schedule&) const = default;
 };
+
+// The actions of a cell in the order in which they begin.
+template <class Visit>  // void(const Action&)
+void ForEachAction(const Cell& cell, Visit&& visit) {
+  visit(cell.first);
+  if (cell.second.has_value()) visit(*cell.second);
+}
 
 }  // namespace conclave::parallel
