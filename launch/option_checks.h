@@ -3,14 +3,17 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
+#include "core/config/nearest.h"
 #include "core/config/value_text.h"
 
 namespace conclave::launch {
@@ -45,7 +48,7 @@ inline CLI::Validator Above(double least, double most) {
 
 inline bool TakesValue(const CLI::Option& option) { return !option.get_type_name().empty(); }
 
-// One of a few words: the option's type lists them, "f32|bf16". Words are lower case, names of types upper case.
+// One of a few words: the option's type lists them, "f32|bf16". A single word is lower case, names of types upper case.
 inline void AddChoices(CLI::Option& option, std::vector<std::string> choices) {
   option.type_name(absl::StrJoin(choices, "|"));
   option.check(CLI::Validator(
@@ -53,13 +56,18 @@ inline void AddChoices(CLI::Option& option, std::vector<std::string> choices) {
         for (const std::string& choice : choices) {
           if (text == choice) return "";
         }
-        return absl::StrFormat("%s is unknown; choose from %s", text, absl::StrJoin(choices, ", "));
+        const std::string_view nearest = core::Nearest(text, choices);
+        return absl::StrFormat("%s is unknown%s; choose from %s", text,
+                               nearest.empty() ? "" : absl::StrFormat(" (did you mean %s?)", nearest),
+                               absl::StrJoin(choices, ", "));
       },
       ""));
 }
 
 inline bool IsChoice(const CLI::Option& option) {
-  return TakesValue(option) && absl::ascii_islower(static_cast<unsigned char>(option.get_type_name()[0]));
+  const std::string type = option.get_type_name();
+  return TakesValue(option) &&
+         (absl::ascii_islower(static_cast<unsigned char>(type[0])) || absl::StrContains(type, '|'));
 }
 
 }  // namespace conclave::launch
