@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 
 #include "core/base/terminal.h"
 #include "core/config/help.h"
@@ -26,12 +28,14 @@
 #include "launch/inspect.h"
 #include "launch/option_checks.h"
 #include "launch/reference_page.h"
+#include "launch/schedule.h"
 #include "launch/tokenize_jsonl.h"
 #include "launch/train.h"
 #include "launch/train_tokenizer.h"
 #include "launch/usage_error.h"
 #include "launch/validate_data.h"
 #include "launch/verify.h"
+#include "parallel/schedule.h"
 
 namespace conclave::launch {
 namespace {
@@ -238,6 +242,34 @@ void AddTokenize(CLI::App& root, TokenizeOptions& options, Command& command) {
   app.callback([&] { command = [&] { return Tokenize(options); }; });
 }
 
+void AddSchedule(CLI::App& root, ScheduleOptions& options, Command& command) {
+  CLI::App& app = *root.add_subcommand("schedule", "what each rank of a pipeline does when, and what the bubble is");
+  CLI::Option* name = app.add_option("NAME", options.name, absl::StrJoin(parallel::kScheduleNames, ", "));
+  name->required();
+  AddChoices(*name, {std::begin(parallel::kScheduleNames), std::end(parallel::kScheduleNames)});
+  app.add_option("--ranks", options.ranks, "required: ranks of the pipeline")
+      ->required()
+      ->type_name("N")
+      ->check(Within<int64_t>(1, 1 << 16));
+  app.add_option("--micro-batches", options.micro_batches, "required: micro-batches of a step")
+      ->required()
+      ->type_name("N")
+      ->check(Within<int64_t>(1, 1 << 20));
+  app.add_option("--virtual-stages", options.virtual_stages, "interleaved: chunks per rank; default 2")
+      ->type_name("N")
+      ->check(Within<int64_t>(1, 1 << 10));
+  app.add_option("--cost", options.cost,
+                 "time of a micro-batch in a chunk: forward, input gradient, weight gradient; a fourth number is that "
+                 "of a forward and a backward that overlap, else their sum. Default 1,1,1")
+      ->type_name("F,I,W")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(Above(0, 1e9));
+  app.add_flag("--json", options.json, "one JSON object, with begin and end of every cell");
+  app.footer("Actions: 2F0 is the forward of micro-batch 0 at stage 2; I input gradient, W weight gradient, B both.");
+  app.callback([&] { command = [&] { return PrintSchedule(options); }; });
+}
+
 void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
 
 std::vector<std::string> CommandNames(const CLI::App& root) {
@@ -344,6 +376,7 @@ ExitCode RunProgram(int argc, char** argv) {
   VerifyOptions verify;
   InspectOptions inspect;
   TokenizeOptions tokenize;
+  ScheduleOptions schedule;
   HelpOptions help;
   std::string shell;
   AddTrain(app, train, command);
@@ -352,6 +385,7 @@ ExitCode RunProgram(int argc, char** argv) {
   AddVerify(app, verify, command);
   AddInspect(app, inspect, command);
   AddTokenize(app, tokenize, command);
+  AddSchedule(app, schedule, command);
   AddHelp(app, help, command);
   AddCompletion(app, shell, command);
   if (argc < 2) {

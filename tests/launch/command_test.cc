@@ -67,7 +67,7 @@ TEST(Command, VersionAndHelpSucceed) {
   const Outcome version = RunConclave(folder, {"--version"});
   EXPECT_EQ(version.code, 0);
   EXPECT_TRUE(version.out.starts_with("conclave ")) << version.out;
-  for (const char* command : {"train", "generate", "eval", "verify", "inspect", "tokenize"}) {
+  for (const char* command : {"train", "generate", "eval", "verify", "inspect", "tokenize", "schedule"}) {
     const Outcome help = RunConclave(folder, {command, "--help"});
     EXPECT_EQ(help.code, 0) << command;
     EXPECT_TRUE(Contains(help.out, "--help")) << help.out;

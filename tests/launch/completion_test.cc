@@ -43,6 +43,8 @@ TEST_F(BashCompletion, OffersCommandsFlagsAndChoices) {
   EXPECT_EQ(Complete({"generate", "x", "--top"}), Words({"--top-k", "--top-p"}));
   EXPECT_EQ(Complete({"generate", "x", "--precision", ""}), Words({"f32", "bf16"}));
   EXPECT_EQ(Complete({"completion", ""}), Words({"bash"}));
+  EXPECT_EQ(Complete({"schedule", "d"}), Words({"dualpipe", "dualpipev"}));
+  EXPECT_EQ(Complete({"schedule", "1"}), Words({"1f1b"}));
   EXPECT_EQ(Complete({"generate", "x", "--seed", ""}), Words());
   EXPECT_EQ(Complete({"generate", "--chat", "--sy"}), Words({"--system"}));
 }
