@@ -20,7 +20,6 @@
 #include "core/config/nearest.h"
 #include "data/known_vocabularies.h"
 #include "launch/completion.h"
-#include "launch/count_tokens.h"
 #include "launch/eval.h"
 #include "launch/exit_code.h"
 #include "launch/generate.h"
@@ -29,9 +28,8 @@
 #include "launch/option_checks.h"
 #include "launch/reference_page.h"
 #include "launch/schedule.h"
-#include "launch/tokenize_jsonl.h"
+#include "launch/tokenize.h"
 #include "launch/train.h"
-#include "launch/train_tokenizer.h"
 #include "launch/usage_error.h"
 #include "launch/validate_data.h"
 #include "launch/verify.h"
@@ -178,37 +176,6 @@ void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
   app.add_flag("--hash", options.hash, "print one hash over the whole state, and nothing else");
   app.add_flag("--tensors", options.tensors, "list every tensor");
   app.callback([&] { command = [&] { return Inspect(options); }; });
-}
-
-// What the one command does in three ways, which share options.
-struct TokenizeOptions {
-  TrainTokenizerOptions train;
-  TokenizeJsonlOptions jsonl;
-  CountTokensOptions count;
-  std::string tokenizer = "bytes", out, field = "text";
-  int threads = 0;
-};
-
-absl::StatusOr<ExitCode> Tokenize(TokenizeOptions& options) {
-  const int num_ways = !options.train.files.empty() + !options.jsonl.jsonl.empty() + !options.count.paths.empty();
-  if (num_ways != 1) return UsageError("give one of --jsonl, --count and --train");
-  if (!options.jsonl.jsonl.empty()) {
-    options.jsonl.tokenizer = options.tokenizer;
-    options.jsonl.out = options.out;
-    return TokenizeJsonl(options.jsonl);
-  }
-  if (!options.count.paths.empty()) {
-    options.count.tokenizer = options.tokenizer;
-    options.count.format.field = options.field;
-    options.count.threads = options.threads;
-    return CountTokens(options.count);
-  }
-  if (options.out.empty()) return UsageError("--train: give --out, the folder of the new tokenizer");
-  if (options.train.vocab_size == 0) return UsageError("--train: give --vocab-size");
-  options.train.out = options.out;
-  options.train.field = options.field;
-  options.train.threads = options.threads;
-  return TrainTokenizer(options.train);
 }
 
 void AddTokenize(CLI::App& root, TokenizeOptions& options, Command& command) {

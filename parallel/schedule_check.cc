@@ -14,6 +14,8 @@
 namespace conclave::parallel {
 namespace {
 
+constexpr int kRanksInAMessage = 4;
+
 template <class... Args>
 absl::Status Invalid(const absl::FormatSpec<Args...>& format, const Args&... args) {
   return absl::InvalidArgumentError(absl::StrFormat(format, args...));
@@ -132,13 +134,16 @@ absl::Status CheckProgress(const Schedule& schedule) {
     ForEachAction(cell, [&](const Action& action) { done[ResultIndex(schedule, action)] = true; });
   });
   std::string waits;
+  int stuck = 0;
   for (int rank = 0; rank < schedule.num_ranks; ++rank) {
     const std::vector<Cell>& cells = schedule.cells[rank];
-    if (reached[rank] == cells.size()) continue;
-    waits += absl::StrFormat("%s rank %d: %s", waits.empty() ? "" : ";", rank,
-                             WaitText(schedule, cells[reached[rank]], done));
+    if (reached[rank] == cells.size() || ++stuck > kRanksInAMessage) continue;
+    waits +=
+        absl::StrFormat("%s rank %d: %s", stuck > 1 ? ";" : "", rank, WaitText(schedule, cells[reached[rank]], done));
   }
-  return waits.empty() ? absl::OkStatus() : Invalid("deadlock:%s", waits);
+  if (stuck == 0) return absl::OkStatus();
+  if (stuck > kRanksInAMessage) waits += absl::StrFormat("; and %d more ranks", stuck - kRanksInAMessage);
+  return Invalid("deadlock:%s", waits);
 }
 
 }  // namespace

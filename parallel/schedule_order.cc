@@ -39,7 +39,7 @@ Messages ListMessages(const Schedule& schedule, int from, int to) {
 }  // namespace
 
 void ForEachDependency(const Schedule& schedule, const Action& action,
-                       const std::function<void(const Action&)>& visit) {
+                       absl::FunctionRef<void(const Action&)> visit) {
   const auto [verb, stage, micro] = action;
   switch (verb) {
     case Verb::kForward:

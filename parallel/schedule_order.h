@@ -8,13 +8,15 @@
 #include <functional>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+
 #include "parallel/action.h"
 
 namespace conclave::parallel {
 
 // Calls `visit` with each action whose result must be there before `action` may begin. An input gradient is visited as
 // kBackwardInput, whichever of B and I makes it: ResultIndex is the same.
-void ForEachDependency(const Schedule& schedule, const Action& action, const std::function<void(const Action&)>& visit);
+void ForEachDependency(const Schedule& schedule, const Action& action, absl::FunctionRef<void(const Action&)> visit);
 
 // A number for what the action makes, below NumResults: for flags and times by result. B has that of I. The action's
 // stage and micro-batch must be in range.

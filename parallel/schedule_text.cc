@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Schedules as text and back:
-//   dualpipev for training: 2 ranks, 4 stages, 8 micro-batches, placement v
+//   dualpipev for training: ranks 2, stages 4, micro-batches 8, placement v
 //   0F0 0F1 0F2 3F0 ...
 #include <array>
 #include <charconv>
@@ -8,7 +8,6 @@
 
 #include "absl/strings/str_format.h"
 
-#include "core/base/quoted.h"
 #include "core/base/status_macros.h"
 #include "parallel/schedule.h"
 
@@ -90,13 +89,13 @@ absl::StatusOr<Schedule> ReadShape(LineReader line) {
   if (schedule.name.empty()) return line.Error("expected the name of a schedule");
   RETURN_IF_ERROR(line.Expect(" for "));
   ASSIGN_OR_RETURN(schedule.purpose, line.OneOf<Purpose>(kPurposes));
-  RETURN_IF_ERROR(line.Expect(": "));
+  RETURN_IF_ERROR(line.Expect(": ranks "));
   ASSIGN_OR_RETURN(schedule.num_ranks, line.Number());
-  RETURN_IF_ERROR(line.Expect(" ranks, "));
+  RETURN_IF_ERROR(line.Expect(", stages "));
   ASSIGN_OR_RETURN(schedule.num_stages, line.Number());
-  RETURN_IF_ERROR(line.Expect(" stages, "));
+  RETURN_IF_ERROR(line.Expect(", micro-batches "));
   ASSIGN_OR_RETURN(schedule.num_micro, line.Number());
-  RETURN_IF_ERROR(line.Expect(" micro-batches, placement "));
+  RETURN_IF_ERROR(line.Expect(", placement "));
   ASSIGN_OR_RETURN(schedule.placement, line.OneOf<Placement>(kPlacements));
   if (!line.AtEnd()) return line.Error("the line should end here");
   return schedule;
@@ -128,7 +127,7 @@ std::string CellText(const Cell& cell) {
 
 std::string ScheduleText(const Schedule& schedule) {
   std::string text =
-      absl::StrFormat("%s for %s: %d ranks, %d stages, %d micro-batches, placement %s\n", schedule.name,
+      absl::StrFormat("%s for %s: ranks %d, stages %d, micro-batches %d, placement %s\n", schedule.name,
                       kPurposes[static_cast<size_t>(schedule.purpose)], schedule.num_ranks, schedule.num_stages,
                       schedule.num_micro, kPlacements[static_cast<size_t>(schedule.placement)]);
   for (const std::vector<Cell>& cells : schedule.cells) {

@@ -18,7 +18,6 @@ class CellList {
   void AddLane(int stage, int first_micro = 0) { lanes_.push_back({.stage = stage, .first_micro = first_micro}); }
 
   int num_forward(int lane) const { return lanes_[lane].num_forward; }
-  int num_backward(int lane) const { return lanes_[lane].num_backward; }
 
   void Forward(int lane) { cells_.push_back({NextForward(lane)}); }
   void Backward(int lane) { cells_.push_back({NextBackward(lane, Verb::kBackward)}); }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ZB-V: two chunks per rank, placed as a V: rank 0 begins and ends, at the last rank micro-batches turn around and
-// their gradients come at once. With W split off, a rank never waits between its first and its last action. P = 3, M =
-// 5, small letters for the way back:
+// their gradients come soon. With W split off and F = I = W, no rank waits between its first and its last action.
+// P = 3, M = 5, small letters for the way back:
 //
 //   F0F1F2F3F4f0i0w0f1i1w1f2i2w2I0W0f3i3w3I1W1f4i4w4I2W2I3W3I4W4....
 //   ..F0F1F2f0F3f1i0w0f2i1w1F4I0W0f3i2w2I1W1f4i3w3I2i4I3W2I4w4W3W4..

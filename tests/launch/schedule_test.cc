@@ -23,7 +23,7 @@ TEST(ScheduleCommand, PrintsListPictureAndNumbers) {
   const Outcome outcome = RunSchedule({"zb1p", "--ranks", "2", "--micro-batches", "3"});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(outcome.out,
-            "zb1p for training: 2 ranks, 2 stages, 3 micro-batches, placement loop\n"
+            "zb1p for training: ranks 2, stages 2, micro-batches 3, placement loop\n"
             "0F0 0F1 0I0 0W0 0F2 0I1 0W1 0I2 0W2\n"
             "1F0 1I0 1F1 1I1 1W0 1F2 1I2 1W1 1W2\n"
             "\n"
@@ -41,7 +41,7 @@ TEST(ScheduleCommand, TakesCostsAndChunks) {
   const Outcome chunks =
       RunSchedule({"interleaved", "--ranks", "2", "--micro-batches", "4", "--virtual-stages", "3", "--cost", "1,2,3"});
   EXPECT_EQ(chunks.code, 0) << chunks.err;
-  EXPECT_TRUE(Contains(chunks.out, "2 ranks, 6 stages, 4 micro-batches")) << chunks.out;
+  EXPECT_TRUE(Contains(chunks.out, "ranks 2, stages 6, micro-batches 4")) << chunks.out;
   EXPECT_TRUE(Contains(chunks.out, "makespan    78\n")) << chunks.out;  // (4 x 3 + 1) x 6
   const Outcome pair = RunSchedule({"dualpipe", "--ranks", "4", "--micro-batches", "10", "--cost", "1,1,1,2.5"});
   EXPECT_TRUE(Contains(pair.out, "makespan    29\n")) << pair.out;  // 30 - 5 x 0.5 + 1.5

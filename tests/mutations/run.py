@@ -14,7 +14,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAMS = ["core_base_test", "core_device_test", "op_test", "core_model_test", "optim_test", "data_test", "launch_test"]
+PROGRAMS = ["core_base_test", "core_device_test", "op_test", "core_model_test", "parallel_test", "optim_test", "data_test",
+            "launch_test"]
 
 
 @dataclasses.dataclass
@@ -99,6 +100,13 @@ MUTATIONS = [
     Mutation("a word is remembered by its hash alone", "data/word_cache.h",
              "entry.num_bytes != word.size() || std::memcmp(entry.bytes.data(), word.data(), word.size()) != 0",
              "entry.num_bytes == 0", ["data_test"]),
+    Mutation("a backward does not wait for that of the next stage", "parallel/schedule_order.cc",
+             "if (stage + 1 < schedule.num_stages) visit({Verb::kBackwardInput, stage + 1, micro});", "",
+             ["parallel_test"]),
+    Mutation("ZB-H1 does not put its weight gradients off", "parallel/schedules/zb1p.cc", "if (micro >= rank)", "if (true)",
+             ["parallel_test"]),
+    Mutation("DualPipe overlaps the first pair where its lanes meet", "parallel/schedules/two_lanes.cc",
+             "if (i == 0 && behind == 0)", "if (false)", ["parallel_test"]),
 ]
 
 

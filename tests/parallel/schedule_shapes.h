@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Schedules of many shapes for tests: every name on up to eight ranks, with as many micro-batches as make a difference.
+// Schedules of many shapes for tests: every name on up to eight ranks, with as many micro-batches as make a difference;
+// and messages.
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -11,6 +13,10 @@
 #include "parallel/schedule.h"
 
 namespace conclave::parallel {
+
+inline bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+inline std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
 // Must be legal.
 inline Schedule Make(const std::string& name, const ScheduleShape& shape) {
