@@ -68,6 +68,8 @@ std::string ExecutableHash() {
   return hasher.HexDigest();
 }
 
+bool IsAgreed(const absl::Status& status) { return status.GetPayload(kAgreed).has_value(); }
+
 // Code and payloads of a status, for other ranks: they act on an error alike, whoever has met it.
 std::string Kind(const absl::Status& status) {
   std::string text = absl::StrCat(static_cast<int>(status.code()));
@@ -181,6 +183,7 @@ absl::Status Job::AgreeOn(const absl::Status& status) {
   if (failing == 0) return absl::OkStatus();
   const int lowest = static_cast<int>(size - failing);
   const std::vector<std::string> kinds = world_->GatherTexts(rank == lowest ? Kind(status) : "");
+  if (IsAgreed(status)) return status;  // it comes here again, and keeps its one message
   absl::Status agreed = rank == lowest ? StatusOfKind(kinds[rank], absl::StrCat(WhoIsThis(), ": ", status.message()))
                                        : StatusOfKind(kinds[lowest], absl::StrFormat("rank %d failed", lowest));
   agreed.SetPayload(kAgreed, absl::Cord());
@@ -201,16 +204,16 @@ absl::Status Job::CheckSame(std::string_view what, std::string_view text) {
   const bool tells = world_->rank() == differing[0];
   const std::string difference = world_->GatherTexts(tells ? FirstDifference(text, first) : "")[differing[0]];
   if (world_->rank() != 0) return AgreeOn(absl::OkStatus());
+  const bool one = differing.size() == 1;
   return AgreeOn(absl::FailedPreconditionError(absl::StrFormat(
-      "%s is not the same on all ranks: %s %s from rank 0; on rank %d (%s) %s. Start all ranks with the same files and "
-      "options",
-      what, differing.size() == 1 ? "rank" : "ranks",
-      RangesText(differing) + (differing.size() == 1 ? " differs" : " differ"), differing[0], hosts_[differing[0]],
-      difference)));
+      "%s is not the same on all ranks: rank%s %s differ%s from rank 0; on rank %d (%s) %s. Start all ranks with the "
+      "same "
+      "files and options",
+      what, one ? "" : "s", RangesText(differing), one ? "s" : "", differing[0], hosts_[differing[0]], difference)));
 }
 
 void Job::End(const absl::Status& status) const {
-  if (status.ok() || world_->size() == 1 || status.GetPayload(kAgreed).has_value()) return;
+  if (status.ok() || world_->size() == 1 || IsAgreed(status)) return;
   core::Fatal(std::string_view(status.message().data(), status.message().size()));
 }
 
