@@ -23,7 +23,7 @@ using core::Tensor;
 
 // Places of a step's sums in totals_, behind the load of experts.
 struct Trainer::Totals {
-  static constexpr int64_t kNorm = 0;  // limbs
+  static constexpr int64_t kNorm = 0;                       // limbs
   static constexpr int64_t kOutOfRange = core::kNormLimbs;  // ranks with a contribution to a gradient that was
   static constexpr int64_t kBadRows = kOutOfRange + 1;      // losses of rows that were
   static constexpr int64_t kStop = kBadRows + 1;            // ranks that ask to stop, by reason
@@ -56,8 +56,7 @@ std::vector<int64_t> BatchRows(const core::BatchConfig& batch) {
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, const core::Config& config,
                                                          const parallel::Layout& layout) {
   std::unique_ptr<Trainer> trainer(new Trainer(model, config, layout));
-  ASSIGN_OR_RETURN(trainer->executor_,
-                   parallel::Executor::Create(model, layout.pipeline(), layout.executor_options()));
+  ASSIGN_OR_RETURN(trainer->executor_, parallel::Executor::Create(model, layout.pipeline(), layout.executor_options()));
   RETURN_IF_ERROR(trainer->AllocateStatistics(trainer->executor_->Split(config.batch.sequences).MostRows()));
   return trainer;
 }
@@ -114,8 +113,8 @@ void Trainer::RunMicroBatches(const core::Batch& batch) {
                    [this](const core::Stage& stage) { sync_.BeginReduce(stage); });
 }
 
-// Losses of this rank's rows as integers of one unit. One that is so large that a sum of batch_rows such could leave the range, or
-// is not a number, counts as out of range instead.
+// Losses of this rank's rows as integers of one unit. One that is so large that a sum of batch_rows such could leave
+// the range, or is not a number, counts as out of range instead.
 int64_t Trainer::SumOfRows(const Tensor& per_row, int64_t index, int64_t local_rows, int64_t batch_rows) {
   if (local_rows == 0) return 0;
   model_.device().CopyToHost(model_.stream(), per_row.Slice(0, index, 1).Slice(1, 0, local_rows), row_losses_.data());
@@ -144,7 +143,8 @@ void Trainer::SumOverRanks(int64_t local_rows, int64_t batch_rows) {
   totals[Totals::kZ] = SumOfRows(statistics_.z_sum, 0, local_rows, batch_rows);
   int64_t next = Totals::kLoss;
   for (const Tensor& losses : {statistics_.loss, statistics_.balance_loss}) {
-    for (int64_t i = 0; losses && i < losses.size(0); ++i) totals[next++] = SumOfRows(losses, i, local_rows, batch_rows);
+    for (int64_t i = 0; losses && i < losses.size(0); ++i)
+      totals[next++] = SumOfRows(losses, i, local_rows, batch_rows);
   }
   device.CopyToDevice(model_.stream(), sums_.data(), all_sums_);
   parallel::Comm& all = layout_.all();
@@ -179,11 +179,13 @@ void Trainer::Update(double grad_norm, double lr, int64_t step) {
     args.v = param->v;
     kernels.AdamW(args);
   }
-  for (const core::Stage::MoeBlock& block : model_.stage().moe_blocks()) {
-    const Param* const bias = block.moe->router().bias();
-    if (!bias || config_.moe.bias_update_speed == 0) continue;
-    kernels.UpdateRouterBias(statistics_.load.Slice(0, block.index, 1).MergeFirst(),
-                             static_cast<float>(config_.moe.bias_update_speed), bias->master);
+  const float bias_speed = static_cast<float>(config_.moe.bias_update_speed);
+  for (const auto& stage : model_.stages()) {
+    for (const core::Stage::MoeBlock& block : stage->moe_blocks()) {
+      const Param* const bias = block.moe->router().bias();
+      if (!bias || bias_speed == 0) continue;
+      kernels.UpdateRouterBias(statistics_.load.Slice(0, block.index, 1).MergeFirst(), bias_speed, bias->master);
+    }
   }
   for (const auto& param : model_.params().params()) {
     if (param->ema) kernels.Ema(param->ShardOf(param->master), static_cast<float>(optim.ema), param->ema);
@@ -213,8 +215,7 @@ void Trainer::ReadMetrics(const core::Batch& batch, StepMetrics& metrics) {
   const int64_t blocks = statistics_.load ? statistics_.load.size(0) : 0;
   const int64_t experts = model_.config().n_routed_experts;
   for (int64_t b = 0; b < blocks; ++b) {
-    metrics.balance_loss +=
-        core::FixedToLoss(totals[Totals::kLoss + 1 + depth + b]) / static_cast<double>(batch.rows);
+    metrics.balance_loss += core::FixedToLoss(totals[Totals::kLoss + 1 + depth + b]) / static_cast<double>(batch.rows);
     const std::span<const int64_t> load = std::span<const int64_t>(sums_).subspan(b * experts, experts);
     const int64_t largest = *std::max_element(load.begin(), load.end());
     const int64_t total = std::accumulate(load.begin(), load.end(), int64_t{0});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One optimizer step, from a batch to metrics: micro-batches forward and backward, norm, clip, AdamW, router bias. The state
-// is what checkpoints hold; everything else follows from (config, step).
+// One optimizer step, from a batch to metrics: micro-batches forward and backward, norm, clip, AdamW, router bias. The
+// state is what checkpoints hold; everything else follows from (config, step).
 #pragma once
 
 #include <cstdint>
@@ -20,17 +20,17 @@
 namespace conclave::optim {
 
 struct StepMetrics {
-  int64_t step = 0;            // 1 is the first
-  double loss = 0;             // mean cross entropy of the next token, nats
-  double mtp_loss = 0;         // sum over depths of cross entropies / labels of `loss`; mean over depths
-  double balance_loss = 0;     // sum over MoE blocks of the mean over rows, unscaled
-  double total_loss = 0;       // what the gradient is of
-  double grad_norm = 0;        // before clipping
+  int64_t step = 0;         // 1 is the first
+  double loss = 0;          // mean cross entropy of the next token, nats
+  double mtp_loss = 0;      // sum over depths of cross entropies / labels of `loss`; mean over depths
+  double balance_loss = 0;  // sum over MoE blocks of the mean over rows, unscaled
+  double total_loss = 0;    // what the gradient is of
+  double grad_norm = 0;     // before clipping
   double lr = 0;
-  int64_t tokens = 0;          // rows x length
-  bool finite = true;          // false: the step was void and changed nothing
-  int stop_reason = 0;         // greatest that a rank gave to RequestStop; 0: none
-  double load_imbalance = 0;   // largest expert load / mean, worst block; 0 without experts
+  int64_t tokens = 0;         // rows x length
+  bool finite = true;         // false: the step was void and changed nothing
+  int stop_reason = 0;        // greatest that a rank gave to RequestStop; 0: none
+  double load_imbalance = 0;  // largest expert load / mean, worst block; 0 without experts
 };
 
 // Rows of step `step` (1, 2, ...): batch.sequences, or less during batch.ramp; whole micro-batches.
@@ -52,8 +52,8 @@ class Trainer {
 
   // The following are collective over the ranks of the layout, and their results the same on each.
 
-  // One optimizer step. A void one (a loss or gradient that is not finite or out of range) changes no weight, moment, average
-  // or bias. batch.rows <= batch.sequences of the config.
+  // One optimizer step. A void one (a loss or gradient that is not finite or out of range) changes no weight, moment,
+  // average or bias. batch.rows <= batch.sequences of the config.
   StepMetrics Step(const core::Batch& batch, int64_t step);
 
   // Forward and backward without an update: gradients stay in the parameters' sums. For verification.
@@ -63,7 +63,7 @@ class Trainer {
   void StartEma();
 
   struct Losses {
-    double loss = 0;         // sum of cross entropies over labels, nats
+    double loss = 0;  // sum of cross entropies over labels, nats
     int64_t num_labels = 0;
   };
   // Forward only.
@@ -98,10 +98,10 @@ class Trainer {
   std::unique_ptr<parallel::Executor> executor_;
   std::unique_ptr<core::DeviceBuffer> step_memory_;
   core::StepStatistics statistics_;
-  core::Tensor limbs_;    // i64 [kNormLimbs]: of the shards of this rank
+  core::Tensor limbs_;  // i64 [kNormLimbs]: of the shards of this rank
   struct Totals;
-  core::Tensor totals_;    // i64 [...]: losses, norm and flags, Totals
-  core::Tensor all_sums_;  // i64 [...]: load of experts, then totals_: what is added over ranks
+  core::Tensor totals_;             // i64 [...]: losses, norm and flags, Totals
+  core::Tensor all_sums_;           // i64 [...]: load of experts, then totals_: what is added over ranks
   std::vector<double> row_losses_;  // on the host, kept from step to step
   std::vector<int64_t> sums_;       // all_sums_ on the host
   std::span<int64_t> host_totals() { return std::span(sums_).last(totals_.Elements()); }

@@ -17,9 +17,7 @@ namespace {
 bool IsBackward(Verb verb) { return verb == Verb::kBackward || verb == Verb::kBackwardInput; }
 
 // Unique within a step among the messages of two ranks.
-int TagOf(const Schedule& schedule, const Action& made) {
-  return static_cast<int>(ResultIndex(schedule, made));
-}
+int TagOf(const Schedule& schedule, const Action& made) { return static_cast<int>(ResultIndex(schedule, made)); }
 
 }  // namespace
 
@@ -27,7 +25,8 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(core::Model& model, C
                                                            const ExecutorOptions& options) {
   std::unique_ptr<Executor> executor(new Executor(model, pipeline, options));
   for (int64_t rows : options.batch_rows) {
-    const ScheduleShape shape{pipeline.size(), static_cast<int>(executor->Split(rows).NumMicro()), options.virtual_stages};
+    const ScheduleShape shape{pipeline.size(), static_cast<int>(executor->Split(rows).NumMicro()),
+                              options.virtual_stages};
     ASSIGN_OR_RETURN(Schedule schedule, MakeSchedule(options.schedule, shape));
     executor->training_plans_.push_back(std::make_unique<Plan>(executor->MakePlan(std::move(schedule))));
   }
@@ -42,7 +41,16 @@ Executor::Plan Executor::MakePlan(Schedule schedule) const {
   const std::vector<int> stages = schedule.StagesOf(rank);
   Plan plan{.schedule = std::move(schedule), .immediate = {}, .num_passes = std::vector<int>(stages.size())};
   plan.immediate.resize(plan.schedule.num_stages * plan.schedule.num_micro);
+  int kept = 0;
   const auto note = [&](const Action& action) {
+    if (IsBackward(action.verb)) {
+      const auto is_here = [&](int stage) {
+        return stage >= 0 && stage < plan.schedule.num_stages && plan.schedule.RankOf(stage, action.micro) == rank;
+      };
+      kept += is_here(action.stage - 1);
+      plan.most_kept = std::max(plan.most_kept, kept);
+      kept -= is_here(action.stage + 1);
+    }
     if (action.verb == Verb::kBackward) plan.immediate[action.stage * plan.schedule.num_micro + action.micro] = true;
     const auto place = std::find(stages.begin(), stages.end(), action.stage) - stages.begin();
     if (action.verb == Verb::kForward) ++plan.num_passes[place];
@@ -58,7 +66,8 @@ core::PassMemory Executor::PlanLargest(const core::Stage& stage) const {
   core::PassMemory largest;
   bool deferred = false;
   for (const auto& plan : training_plans_) {
-    for (const Cell& cell : plan->schedule.cells[pipeline_.rank()]) deferred |= cell.first.verb == Verb::kBackwardWeight;
+    for (const Cell& cell : plan->schedule.cells[pipeline_.rank()])
+      deferred |= cell.first.verb == Verb::kBackwardWeight;
   }
   const int64_t rows = std::min(Split(options_.batch_rows[0]).MostRows(), options_.micro_rows);
   for (PassMode mode : {PassMode::kForwardOnly, PassMode::kTrainImmediate, PassMode::kTrain}) {
@@ -71,14 +80,6 @@ core::PassMemory Executor::PlanLargest(const core::Stage& stage) const {
 }
 
 absl::Status Executor::Allocate() {
-  int64_t in_flight = 0;
-  for (const auto& plan : training_plans_) {
-    int64_t here = 0;
-    for (int to = 0; to < pipeline_.size(); ++to) {
-      if (to != pipeline_.rank()) here += MaxMessagesInFlight(plan->schedule, pipeline_.rank(), to);
-    }
-    in_flight = std::max(in_flight, here);
-  }
   for (size_t chunk = 0; chunk < model_.stages().size(); ++chunk) {
     const core::Stage& stage = *model_.stages()[chunk];
     Slots slots;
@@ -101,15 +102,33 @@ absl::Status Executor::Allocate() {
     lane->scratch.Attach(next + planned_.until_block_end, planned_.scratch);
     next += lane_bytes;
   }
-  const int64_t rows = std::min(Split(options_.batch_rows[0]).MostRows(), options_.micro_rows);
-  const int64_t hidden = model_.config().hidden_size;
-  const int64_t bytes = rows * options_.length * hidden * core::SizeOf(model_.dtype());
-  ASSIGN_OR_RETURN(outgoing_memory_, model_.device().Allocate(in_flight * bytes, "gradients in flight"));
-  for (int64_t i = 0; i < in_flight; ++i) {
-    char* const memory = static_cast<char*>(outgoing_memory_->data()) + i * bytes;
-    outgoing_.push_back({Tensor(memory, model_.dtype(), {rows * options_.length, hidden}), {}});
+  activation_bytes_ += 2 * lane_bytes;
+  return AllocateBorders();
+}
+
+// What is on its way between stages.
+absl::Status Executor::AllocateBorders() {
+  // Forward passes alone go by the clock micro-batch + stage, a message received at the tick after its own: two ticks'
+  // worth.
+  int64_t in_flight = pipeline_.size() > 1 ? 2 * static_cast<int64_t>(stage_numbers_.size()) : 0, kept = 0;
+  for (const auto& plan : training_plans_) {
+    int64_t here = 0;
+    for (int to = 0; to < pipeline_.size(); ++to) {
+      if (to != pipeline_.rank()) here += MaxMessagesInFlight(plan->schedule, pipeline_.rank(), to);
+    }
+    in_flight = std::max(in_flight, here);
+    kept = std::max<int64_t>(kept, plan->most_kept);
   }
-  activation_bytes_ += 2 * lane_bytes + in_flight * bytes;
+  const int64_t rows = std::min(Split(options_.batch_rows[0]).MostRows(), options_.micro_rows);
+  const int64_t tokens = rows * options_.length, hidden = model_.config().hidden_size;
+  const int64_t bytes = tokens * hidden * core::SizeOf(model_.dtype());
+  ASSIGN_OR_RETURN(border_memory_, model_.device().Allocate((in_flight + kept) * bytes, "activations between stages"));
+  char* next = static_cast<char*>(border_memory_->data());
+  for (int64_t i = 0; i < in_flight + kept; ++i, next += bytes) {
+    const Tensor x(next, model_.dtype(), {tokens, hidden});
+    i < in_flight ? outgoing_.push_back({x, {}}) : kept_.push_back({x});
+  }
+  activation_bytes_ += border_memory_->bytes();
   return absl::OkStatus();
 }
 
@@ -119,8 +138,8 @@ const Executor::Plan& Executor::PlanFor(int64_t num_micro, bool training) {
     if (plan->schedule.num_micro == num_micro) return *plan;
   }
   CHECK(!training);  // made by Create
-  plans.push_back(std::make_unique<Plan>(
-      MakePlan(MakeForwardSchedule(training_plans_[0]->schedule, static_cast<int>(num_micro)))));
+  plans.push_back(
+      std::make_unique<Plan>(MakePlan(MakeForwardSchedule(training_plans_[0]->schedule, static_cast<int>(num_micro)))));
   return *plans.back();
 }
 
@@ -136,7 +155,8 @@ const core::PassShape& Executor::ShapeOf(const Step& step, const Action& action)
   shape_.predict_ahead = options_.predict_ahead && step.training;
   shape_.group_rows.clear();
   const int64_t first = options_.data_rank / options_.expert_ranks * options_.expert_ranks;
-  for (int64_t i = 0; i < options_.expert_ranks; ++i) shape_.group_rows.push_back(step.split.MicroRows(first + i, micro));
+  for (int64_t i = 0; i < options_.expert_ranks; ++i)
+    shape_.group_rows.push_back(step.split.MicroRows(first + i, micro));
   return shape_;
 }
 
@@ -160,11 +180,23 @@ void Executor::Receive(const Step& step, const Action& made, Tensor into) {
     const Ticket ticket = pipeline_.Receive(model_.stream(), into, from, TagOf(schedule, made));
     return pipeline_.Wait(model_.stream(), ticket);
   }
-  PassSlots& slots = SlotsOf(made.stage);
-  const PassSlot& pass = slots.Find(made.micro);
-  model_.kernels().Cast(made.verb == Verb::kForward ? slots.stage().Output(pass.saved)
-                                                    : slots.stage().InputGradient(pass.saved),
-                        into);
+  if (made.verb == Verb::kForward) {
+    PassSlots& slots = SlotsOf(made.stage);
+    return model_.kernels().Cast(slots.stage().Output(slots.Find(made.micro).saved), into);
+  }
+  const auto kept = std::find_if(kept_.begin(), kept_.end(),
+                                 [tag = TagOf(schedule, made)](const Kept& kept) { return kept.tag == tag; });
+  CHECK(kept != kept_.end());
+  model_.kernels().Cast(kept->x.Slice(0, 0, into.size(0)), into);
+  kept->tag = -1;
+}
+
+void Executor::Keep(const Step& step, const Action& made, Tensor x) {
+  if (x.Elements() == 0) return;
+  const auto free = std::find_if(kept_.begin(), kept_.end(), [](const Kept& kept) { return kept.tag < 0; });
+  CHECK(free != kept_.end());
+  free->tag = TagOf(step.plan.schedule, made);
+  model_.kernels().Cast(x, free->x.Slice(0, 0, x.size(0)));
 }
 
 Ticket Executor::Send(const Step& step, const Action& made, int to_stage, Tensor x) {
@@ -191,8 +223,12 @@ void Executor::EndForward(const Step& step, const Action& action, PassSlot& slot
   PassSlots& slots = SlotsOf(action.stage);
   slots.stage().EndForward(forward_lane_.lane, slot.pass, step.weights, StatisticsOf(step, action.micro), slot.saved);
   slots.Leave(slot, forward_lane_);
-  if (action.stage + 1 < step.plan.schedule.num_stages) {
-    slot.output_sent = Send(step, action, action.stage + 1, slots.stage().Output(slot.saved));
+  if (action.stage + 1 == step.plan.schedule.num_stages) return;
+  const Tensor output = slots.stage().Output(slot.saved);
+  if (step.training) {
+    slot.output_sent = Send(step, action, action.stage + 1, output);
+  } else {
+    SendCopy(step, action, action.stage + 1, output);
   }
 }
 
@@ -212,20 +248,31 @@ void Executor::EndBackward(const Step& step, const Action& action, PassSlot& slo
   PassSlots& slots = SlotsOf(action.stage);
   slots.stage().EndBackward(backward_lane_.lane, slot.pass, slot.saved);
   slots.Leave(slot, backward_lane_);
-  if (action.stage > 0) SendGradient(step, action, slots.stage().InputGradient(slot.saved));
+  if (action.stage > 0) {
+    const Tensor gradient = slots.stage().InputGradient(slot.saved);
+    const bool is_here = step.plan.schedule.RankOf(action.stage - 1, action.micro) == pipeline_.rank();
+    is_here ? Keep(step, action, gradient) : SendCopy(step, action, action.stage - 1, gradient);
+  }
   // The next stage has had it: this backward followed from that one's.
   if (slot.output_sent) pipeline_.Wait(model_.stream(), slot.output_sent);
   slot.output_sent = {};
   slots.ReleaseInput(slot);
 }
 
-void Executor::SendGradient(const Step& step, const Action& made, Tensor x) {
-  if (step.plan.schedule.RankOf(made.stage - 1, made.micro) == pipeline_.rank() || x.Elements() == 0) return;
+void Executor::SendCopy(const Step& step, const Action& made, int to_stage, Tensor x) {
+  if (step.plan.schedule.RankOf(to_stage, made.micro) == pipeline_.rank() || x.Elements() == 0) return;
   Outgoing& outgoing = outgoing_[next_outgoing_++ % outgoing_.size()];
   if (outgoing.ticket) pipeline_.Wait(model_.stream(), outgoing.ticket);
   const Tensor copy = outgoing.x.Slice(0, 0, x.size(0));
   model_.kernels().Cast(x, copy);
-  outgoing.ticket = Send(step, made, made.stage - 1, copy);
+  outgoing.ticket = Send(step, made, to_stage, copy);
+}
+
+void Executor::WaitForSends() {
+  for (Outgoing& outgoing : outgoing_) {
+    if (outgoing.ticket) pipeline_.Wait(model_.stream(), outgoing.ticket);
+    outgoing.ticket = {};
+  }
 }
 
 void Executor::RunAction(const Step& step, const Action& action) {
@@ -235,7 +282,8 @@ void Executor::RunAction(const Step& step, const Action& action) {
     PassSlot& slot = BeginForward(step, action);
     for (int64_t i = 0; i < stage.num_blocks(); ++i) {
       for (core::Phase phase : core::kForwardPhases) {
-        stage.ForwardPhase(i, phase, forward_lane_.lane, slot.pass, StatisticsOf(step, action.micro), nullptr, slot.saved);
+        stage.ForwardPhase(i, phase, forward_lane_.lane, slot.pass, StatisticsOf(step, action.micro), nullptr,
+                           slot.saved);
       }
     }
     EndForward(step, action, slot);
@@ -263,7 +311,8 @@ void Executor::RunCell(const Step& step, const Cell& cell) {
   PassSlot& backward = BeginBackward(step, *cell.second);
   RunOverlapped({SlotsOf(cell.first.stage).stage(), forward_lane_.lane, forward.pass, forward.saved},
                 StatisticsOf(step, cell.first.micro),
-                {SlotsOf(cell.second->stage).stage(), backward_lane_.lane, backward.pass, backward.saved}, step.weights);
+                {SlotsOf(cell.second->stage).stage(), backward_lane_.lane, backward.pass, backward.saved},
+                step.weights);
   EndForward(step, cell.first, forward);
   EndBackward(step, *cell.second, backward);
 }
@@ -286,10 +335,7 @@ void Executor::Train(const core::Batch& batch, const core::LossWeights& weights,
     finish(cell.first);
     if (cell.second) finish(*cell.second);
   }
-  for (Outgoing& outgoing : outgoing_) {
-    if (outgoing.ticket) pipeline_.Wait(model_.stream(), outgoing.ticket);
-    outgoing.ticket = {};
-  }
+  WaitForSends();
 }
 
 void Executor::Evaluate(const core::Batch& batch, const core::StepStatistics& statistics) {
@@ -297,13 +343,18 @@ void Executor::Evaluate(const core::Batch& batch, const core::StepStatistics& st
   const core::LossWeights weights;
   const Step step{batch, split, PlanFor(split.NumMicro(), false), weights, statistics, false};
   for (const Cell& cell : step.plan.schedule.cells[pipeline_.rank()]) {
-    RunCell(step, cell);
-    PassSlots& slots = SlotsOf(cell.first.stage);
-    PassSlot& slot = slots.Find(cell.first.micro);
-    if (slot.output_sent) pipeline_.Wait(model_.stream(), slot.output_sent);
-    slot.output_sent = {};
-    slots.Release(slot);
+    const Action& action = cell.first;
+    RunAction(step, action);
+    // A pass stays until the next stage has its output: where that is on this rank, until that has run.
+    const auto release = [&](int stage) { SlotsOf(stage).Release(SlotsOf(stage).Find(action.micro)); };
+    const auto is_here = [&](int stage) {
+      return stage >= 0 && stage < step.plan.schedule.num_stages &&
+             step.plan.schedule.RankOf(stage, action.micro) == pipeline_.rank();
+    };
+    if (is_here(action.stage - 1)) release(action.stage - 1);
+    if (!is_here(action.stage + 1)) release(action.stage);
   }
+  WaitForSends();
 }
 
 core::PassMemory Executor::measured() const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Performs a schedule on tensors: the cells of this rank in order, activations and gradients from and to neighbours. It calls
-// the same dependency function as validator and simulator, so what it waits for is what they assume.
+// Performs a schedule on tensors: the cells of this rank in order, activations and gradients from and to neighbours. It
+// calls the same dependency function as validator and simulator, so what it waits for is what they assume.
 #pragma once
 
 #include <functional>
@@ -21,23 +21,24 @@ namespace conclave::parallel {
 struct ExecutorOptions {
   std::string schedule = "1f1b";
   int virtual_stages = 1;
-  bool overlap = true;           // of the two halves of a cell; never changes a bit
+  bool overlap = true;              // of the two halves of a cell; never changes a bit
   std::vector<int64_t> batch_rows;  // rows of global batches there will be, largest first: slots for all of them
   int64_t data_ranks = 1, data_rank = 0;
-  int64_t expert_ranks = 1;      // neighbouring data ranks that exchange tokens
+  int64_t expert_ranks = 1;  // neighbouring data ranks that exchange tokens
   int64_t micro_rows = 1;
-  int64_t length = 1;            // tokens per row
-  bool predict_ahead = true;     // in training
+  int64_t length = 1;         // tokens per row
+  bool predict_ahead = true;  // in training
 };
 
 class Executor {
  public:
-  // `pipeline`: the ranks with this one's rows, in order of their stages. model.stages() are those of schedule.StagesOf(rank).
+  // `pipeline`: the ranks with this one's rows, in order of their stages. model.stages() are those of
+  // schedule.StagesOf(rank).
   static absl::StatusOr<std::unique_ptr<Executor>> Create(core::Model& model, Comm& pipeline,
                                                           const ExecutorOptions& options);
 
-  // Forward and backward of all micro-batches. `statistics` has a row for each row of this data rank. `stage_done` is called
-  // with each stage of this rank whose weight gradients are complete.
+  // Forward and backward of all micro-batches. `statistics` has a row for each row of this data rank. `stage_done` is
+  // called with each stage of this rank whose weight gradients are complete.
   void Train(const core::Batch& batch, const core::LossWeights& weights, const core::StepStatistics& statistics,
              const std::function<void(const core::Stage&)>& stage_done);
   // Forward passes alone, for their losses.
@@ -48,7 +49,7 @@ class Executor {
   PassSlot& last_pass() { return slots_.back()->last(); }
   LaneMemory& lane() { return forward_lane_; }
 
-  core::PassMemory planned() const { return planned_; }    // of the largest pass of any stage here
+  core::PassMemory planned() const { return planned_; }           // of the largest pass of any stage here
   int64_t activation_bytes() const { return activation_bytes_; }  // all slots and lanes
   core::PassMemory measured() const;
   bool MeasuredAsPlanned() const;
@@ -59,6 +60,7 @@ class Executor {
     Schedule schedule;
     std::vector<bool> immediate;  // by stage x micro-batch: one action makes both gradients
     std::vector<int> num_passes;  // by stage of this rank
+    int most_kept = 0;            // gradients at once that one stage of this rank has made for another
   };
   // What all actions of one step share.
   struct Step {
@@ -73,6 +75,7 @@ class Executor {
       : model_(model), pipeline_(pipeline), options_(options), forward_lane_(model), backward_lane_(model) {}
 
   absl::Status Allocate();
+  absl::Status AllocateBorders();
   core::PassMemory PlanLargest(const core::Stage& stage) const;
   Plan MakePlan(Schedule schedule) const;
   // Of training or of forward passes alone; made when first asked for.
@@ -90,25 +93,36 @@ class Executor {
   // What another stage has made for this micro-batch: received, or copied from its pass on this rank.
   void Receive(const Step& step, const Action& made, core::Tensor into);
   Ticket Send(const Step& step, const Action& made, int to_stage, core::Tensor x);
-  void SendGradient(const Step& step, const Action& made, core::Tensor x);
+  void Keep(const Step& step, const Action& made, core::Tensor x);
+  // Send of a copy, so that x may go.
+  void SendCopy(const Step& step, const Action& made, int to_stage, core::Tensor x);
+
+  void WaitForSends();
 
   core::Model& model_;
   Comm& pipeline_;
   const ExecutorOptions options_;
-  std::vector<int> stage_numbers_;  // of model_.stages()
+  std::vector<int> stage_numbers_;                 // of model_.stages()
   std::vector<std::unique_ptr<PassSlots>> slots_;  // by stage of this rank
   LaneMemory forward_lane_, backward_lane_;
   std::unique_ptr<core::DeviceBuffer> lane_memory_;
   core::TokenFeeder feeder_;
   std::vector<std::unique_ptr<Plan>> training_plans_, forward_plans_;
-  // Input gradients on their way, a ring: as long as there can be messages that nobody has received yet, so that no send waits.
+  // What SendCopy has under way, a ring: as long as there can be messages that nobody has received yet, so that no send
+  // waits.
   struct Outgoing {
     core::Tensor x;
     Ticket ticket;
   };
   std::vector<Outgoing> outgoing_;
-  std::unique_ptr<core::DeviceBuffer> outgoing_memory_;
+  std::unique_ptr<core::DeviceBuffer> border_memory_;
   size_t next_outgoing_ = 0;
+  // Input gradients that the next action of another stage of this rank will take.
+  struct Kept {
+    core::Tensor x;
+    int tag = -1;  // free
+  };
+  std::vector<Kept> kept_;
   core::PassShape shape_;             // of ShapeOf, kept so that a step allocates nothing
   std::vector<int> num_passes_left_;  // in this step, by stage of this rank
   core::PassMemory planned_;

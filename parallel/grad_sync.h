@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ZeRO stage 1. Every parameter has holders: the ranks with a copy of it. Each updates one run of its rows: gradients are
-// reduced and scattered to whoever updates them, updated masters are gathered by all. Gradients are integers, so the sums have
-// the same bits in every layout. Holders are
+// ZeRO stage 1. Every parameter has holders: the ranks with a copy of it. Each updates one run of its rows: gradients
+// are reduced and scattered to whoever updates them, updated masters are gathered by all. Gradients are integers, so
+// the sums have the same bits in every layout. Holders are
 //   dense        all data ranks of the pipeline ranks that hold the stage (two of them in DualPipe)
 //   experts      the same, as far as they hold the same experts
 //   embedding    the holders of the first and of the last stage, where both look tokens up or the head is tied

@@ -34,7 +34,8 @@ absl::Status InKey(const char* key, const absl::Status& status) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& config, const core::ModelConfig& model,
-                                                       std::vector<int64_t> batch_rows, Comm& world, int ranks_per_host) {
+                                                       std::vector<int64_t> batch_rows, Comm& world,
+                                                       int ranks_per_host) {
   const core::ParallelConfig& parallel = config.parallel;
   ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create({.pipeline = static_cast<int>(parallel.pipeline),
                                                   .expert = static_cast<int>(parallel.expert)},
@@ -56,8 +57,8 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
   const ExecutorOptions& executor = layout->executor_;
   const BatchSplit split{executor.batch_rows[0], executor.data_ranks, executor.micro_rows};
   ASSIGN_OR_RETURN(const Schedule schedule,
-                   MakeSchedule(executor.schedule, {mesh.shape().pipeline, static_cast<int>(split.NumMicro()),
-                                                    executor.virtual_stages}));
+                   MakeSchedule(executor.schedule,
+                                {mesh.shape().pipeline, static_cast<int>(split.NumMicro()), executor.virtual_stages}));
   auto parts = CutIntoStages(model, executor.length, schedule.num_stages);
   if (!parts.ok()) return InKey("parallel.pipeline", parts.status());
   layout->stage_parts_ = *std::move(parts);
@@ -76,8 +77,8 @@ absl::Status Layout::ChooseMicroRows(const core::Config& config) {
   const auto check = [&](int64_t micro_rows) -> absl::Status {
     for (const int64_t rows : executor_.batch_rows) {
       const BatchSplit split{rows, executor_.data_ranks, micro_rows};
-      RETURN_IF_ERROR(CheckShape(executor_.schedule, {mesh_.shape().pipeline, static_cast<int>(split.NumMicro()),
-                                                      executor_.virtual_stages}));
+      RETURN_IF_ERROR(CheckShape(
+          executor_.schedule, {mesh_.shape().pipeline, static_cast<int>(split.NumMicro()), executor_.virtual_stages}));
     }
     return absl::OkStatus();
   };
@@ -93,9 +94,9 @@ absl::Status Layout::ChooseMicroRows(const core::Config& config) {
     status = check(executor_.micro_rows);
     if (status.ok()) return status;
   }
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "batch.sequences: %d rows over %d data ranks are too few micro-batches, even of one row: %s",
-      executor_.batch_rows[0], executor_.data_ranks, std::string(status.message())));
+  return absl::InvalidArgumentError(
+      absl::StrFormat("batch.sequences: %d rows over %d data ranks are too few micro-batches, even of one row: %s",
+                      executor_.batch_rows[0], executor_.data_ranks, std::string(status.message())));
 }
 
 // All stages of a pipeline rank have the same holders (one rank, or two that mirror each other).

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How one run is laid out over ranks, seen from one of them: mesh, stages, experts, communicators. Made once from config and
-// world; what models, executors and gradient sums are told of it. One rank alone is a layout, too.
+// How one run is laid out over ranks, seen from one of them: mesh, stages, experts, communicators. Made once from
+// config and world; what models, executors and gradient sums are told of it. One rank alone is a layout, too.
 #pragma once
 
 #include <memory>
@@ -21,8 +21,8 @@ namespace conclave::parallel {
 
 class Layout {
  public:
-  // Collective. `batch_rows`: rows of all global batches of the run, largest first. `ranks_per_host`: consecutive ranks that share
-  // a host, unless parallel.ranks_per_node says otherwise. Errors name config keys.
+  // Collective. `batch_rows`: rows of all global batches of the run, largest first. `ranks_per_host`: consecutive ranks
+  // that share a host, unless parallel.ranks_per_node says otherwise. Errors name config keys.
   static absl::StatusOr<std::unique_ptr<Layout>> Create(const core::Config& config, const core::ModelConfig& model,
                                                         std::vector<int64_t> batch_rows, Comm& world,
                                                         int ranks_per_host);

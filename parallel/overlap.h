@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A forward of one micro-batch and a backward of another take turns, phase by phase, so that each exchange of tokens runs
-// behind compute of the other (DeepSeek-V3 report, section 3.2.1). The turns of a pair of blocks are a constant table.
+// A forward of one micro-batch and a backward of another take turns, phase by phase, so that each exchange of tokens
+// runs behind compute of the other (DeepSeek-V3 report, section 3.2.1). The turns of a pair of blocks are a constant
+// table.
 #pragma once
 
 #include "core/model/stage.h"

@@ -9,8 +9,8 @@
 
 namespace conclave::parallel {
 
-absl::StatusOr<std::vector<core::StagePart>> CutIntoStages(const std::vector<double>& block_costs, double embedding_cost,
-                                                           double loss_cost, int num_stages) {
+absl::StatusOr<std::vector<core::StagePart>> CutIntoStages(const std::vector<double>& block_costs,
+                                                           double embedding_cost, double loss_cost, int num_stages) {
   const int64_t layers = static_cast<int64_t>(block_costs.size());
   if (num_stages > layers) {
     return absl::InvalidArgumentError(absl::StrFormat(
@@ -22,7 +22,8 @@ absl::StatusOr<std::vector<core::StagePart>> CutIntoStages(const std::vector<dou
   const auto cost = [&](int64_t begin, int64_t end) {
     return before[end] - before[begin] + (begin == 0 ? embedding_cost : 0) + (end == layers ? loss_cost : 0);
   };
-  // best[s][end]: least possible cost of the dearest of s stages over layers [0, end); from[s][end]: where the last begins.
+  // best[s][end]: least possible cost of the dearest of s stages over layers [0, end); from[s][end]: where the last
+  // begins.
   const double none = std::numeric_limits<double>::infinity();
   std::vector<std::vector<double>> best(num_stages + 1, std::vector<double>(layers + 1, none));
   std::vector<std::vector<int64_t>> from(num_stages + 1, std::vector<int64_t>(layers + 1, 0));

@@ -13,17 +13,17 @@
 
 namespace conclave::parallel {
 
-// Cuts the layers into `num_stages` runs so that the most expensive one costs least; of equal cuts the one whose later stages
-// are longer, because the first stages hold most micro-batches. `block_costs`: one per layer; embedding and loss unit
-// (head, multi-token prediction) weigh on the first and the last. An error if there are more stages than layers.
-absl::StatusOr<std::vector<core::StagePart>> CutIntoStages(const std::vector<double>& block_costs, double embedding_cost,
-                                                           double loss_cost, int num_stages);
+// Cuts the layers into `num_stages` runs so that the most expensive one costs least; of equal cuts the one whose later
+// stages are longer, because the first stages hold most micro-batches. `block_costs`: one per layer; embedding and loss
+// unit (head, multi-token prediction) weigh on the first and the last. An error if there are more stages than layers.
+absl::StatusOr<std::vector<core::StagePart>> CutIntoStages(const std::vector<double>& block_costs,
+                                                           double embedding_cost, double loss_cost, int num_stages);
 // The same with the FLOPs of the model's graph as costs.
 absl::StatusOr<std::vector<core::StagePart>> CutIntoStages(const core::ModelConfig& config, int64_t sequence_length,
                                                            int num_stages);
 
-// Rows of the global batch dealt to data ranks in order, then cut into equally many micro-batches on each; those at the end of
-// a rank may be short or empty.
+// Rows of the global batch dealt to data ranks in order, then cut into equally many micro-batches on each; those at the
+// end of a rank may be short or empty.
 struct BatchSplit {
   int64_t batch_rows = 0;  // of the global batch
   int64_t data_ranks = 1;

@@ -9,9 +9,9 @@ namespace conclave::parallel {
 namespace {
 
 // The lifetimes in the order of the records.
-constexpr int64_t core::PassMemory::*kLifetimes[] = {
-    &core::PassMemory::until_input_grad, &core::PassMemory::until_weight_grad, &core::PassMemory::until_block_end,
-    &core::PassMemory::scratch};
+constexpr int64_t core::PassMemory::*kLifetimes[] = {&core::PassMemory::until_input_grad,
+                                                     &core::PassMemory::until_weight_grad,
+                                                     &core::PassMemory::until_block_end, &core::PassMemory::scratch};
 
 }  // namespace
 

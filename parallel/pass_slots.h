@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory for the micro-batches of one stage on this rank. A schedule says how many are alive at once, by lifetime
-// (CountSlots), the plan of a pass how many bytes each takes: so memory is a number known before step 1, and a run checks
-// that it was right.
+// (CountSlots), the plan of a pass how many bytes each takes: so memory is a number known before step 1, and a run
+// checks that it was right.
 #pragma once
 
 #include <array>
@@ -33,7 +33,7 @@ struct PassSlot {
   core::StageSaved saved;
   int input_memory = -1;  // which memory until the input gradient it has
   int64_t scratch_peak = 0, block_end_peak = 0;
-  Ticket output_sent;     // of what went on to the next stage
+  Ticket output_sent;  // of what went on to the next stage
 };
 
 class PassSlots {

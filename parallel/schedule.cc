@@ -152,8 +152,9 @@ Schedule MakeForwardSchedule(const Schedule& like, int num_micro) {
   }
   for (std::vector<Cell>& cells : schedule.cells) {
     std::sort(cells.begin(), cells.end(), [&schedule](const Cell& a, const Cell& b) {
-      return std::tuple(StepOf(schedule, a.first), a.first.stage, a.first.micro) <
-             std::tuple(StepOf(schedule, b.first), b.first.stage, b.first.micro);
+      // Later stages first: what a rank keeps for its own next stage goes before it makes more.
+      return std::tuple(StepOf(schedule, a.first), b.first.stage, a.first.micro) <
+             std::tuple(StepOf(schedule, b.first), a.first.stage, b.first.micro);
     });
   }
   return schedule;

@@ -99,7 +99,8 @@ struct ParallelConfig {
     v.Field("schedule", schedule, "",
             "1f1b | interleaved | zb1p | zbv | dualpipe | dualpipev; default dualpipev with several pipeline ranks");
     v.Field("virtual_stages", virtual_stages, "stages", "stages per pipeline rank, with schedule interleaved");
-    v.Field("overlap", overlap, "", "true: exchanges of a micro-batch run behind compute of another. Never changes a bit");
+    v.Field("overlap", overlap, "",
+            "true: exchanges of a micro-batch run behind compute of another. Never changes a bit");
     v.Field("ranks_per_node", ranks_per_node, "ranks",
             "neighbouring ranks that tokens reach in a second hop; 0 = those on one host");
   }

@@ -55,8 +55,8 @@ Stage::Stage(const ModelConfig& config, ParamSet& params, DType dtype, const Sta
 }
 
 void Stage::DeclareLoss(ParamSet& params, const ExchangeFactory& exchange_of, int64_t first_exchange) {
-  loss_ = std::make_unique<LossUnit>(config_, params, exchange_of, first_exchange, embedding_.get(), dtype_,
-                                     rope_table_);
+  loss_ =
+      std::make_unique<LossUnit>(config_, params, exchange_of, first_exchange, embedding_.get(), dtype_, rope_table_);
   loss_statistics_row_ = StatisticsRow(config_, config_.num_hidden_layers);
   for (int k = 0; k < loss_->depth(); ++k) {
     const int64_t layer = config_.num_hidden_layers + k;

@@ -69,7 +69,8 @@ class Stage {
     return blocks_.empty() ? saved.gradients[0] : saved.blocks.front().dx;
   }
 
-  // ---- The verbs step by step: Begin, each block's phases in order (backward: then EndBlock), End ----------------------
+  // ---- The verbs step by step: Begin, each block's phases in order (backward: then EndBlock), End
+  // ----------------------
   // ----------------------------------------------
   void BeginForward(Lane& lane, StagePass& pass, StageSaved& saved) const;
   void ForwardPhase(int64_t block, Phase phase, Lane& lane, StagePass& pass, const StepStatistics& statistics,

@@ -181,7 +181,7 @@ TEST(ForwardSchedule, IsValidForAnyNumberOfMicroBatches) {
 TEST(ForwardSchedule, SharesAnOddNumberBetweenTheEndsOfAMirror) {
   EXPECT_EQ(ScheduleText(MakeForwardSchedule(Make("dualpipe", {2, 4}), 3)),
             "dualpipe for validation: ranks 2, stages 2, micro-batches 3, placement mirror\n"
-            "0F0 1F1 1F2\n0F1 0F2 1F0\n");
+            "0F0 1F1 1F2\n0F1 1F0 0F2\n");
 }
 
 // ---- Slots ----------------------------------------------------------------------------------------------------------
