@@ -95,7 +95,7 @@ absl::Status VerifyStep(const std::string& dir, int64_t step) {
 
 absl::Status VerifyCheckpoint(const std::string& dir) {
   ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(dir));
-  RETURN_IF_ERROR(CheckFileSizes(dir, manifest));
+  for (const WrittenFile& listed : manifest.files) RETURN_IF_ERROR(CheckFileSize(dir, listed));
   for (const WrittenFile& listed : manifest.files) {
     const std::string path = absl::StrCat(dir, "/", listed.name);
     ASSIGN_OR_RETURN(const WrittenFile found, HashFile(path));
