@@ -81,8 +81,9 @@ absl::StatusOr<std::string> PublishSave(const SaveRequest& request, const std::s
 // Deletes the temporary folder of a save that will not come as far as PublishSave.
 void AbandonSave(const std::string& folder);
 
-// Re-reads every file of a checkpoint against the manifest's sizes and checksums.
-absl::Status VerifyCheckpoint(const std::string& dir);
+// Re-reads the files of a checkpoint against the manifest's sizes and checksums: all of them, or one share, so that
+// several readers together read each file once. An error names the file and the tensors in it.
+absl::Status VerifyCheckpoint(const std::string& dir, Part part = {});
 
 // The newest step_N under parent with a manifest that verifies; nullopt if there is none. Broken ones are skipped and
 // named in `warnings`.
@@ -95,8 +96,9 @@ absl::Status RemoveOldCheckpoints(const std::string& parent, int64_t keep);
 
 absl::StatusOr<CheckpointMeta> ReadCheckpointMeta(const std::string& dir);
 
-// Fills each tensor's box from the stored boxes that intersect it. A missing part is an error that names tensor and
-// rectangle; another global shape or dtype is one that names both.
+// Fills each tensor's box from the stored boxes that intersect it; opens only the files and reads only the bytes that
+// takes. A missing part or a file that is not as the manifest says is an error that names tensor and rectangle; another
+// global shape or dtype is one that names both. Damage of the same size shows in VerifyCheckpoint alone.
 absl::Status RestoreState(const std::string& dir, const std::vector<StateTensor>& tensors);
 
 // All tensors of a checkpoint, state and weights: name, shape, stored dtype, whole box, in ascending order of names.

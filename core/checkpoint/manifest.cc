@@ -287,4 +287,19 @@ std::string TypeText(DType dtype, const std::vector<int64_t>& shape) {
   return absl::StrFormat("%s [%s]", StoredTypeName(dtype), absl::StrJoin(shape, ", "));
 }
 
+std::string TensorsInFile(const Manifest& manifest, std::string_view file) {
+  const StoredBox* first = nullptr;
+  int64_t count = 0;
+  for (const auto* boxes : {&manifest.weights, &manifest.state}) {
+    for (const StoredBox& box : *boxes) {
+      if (box.file != file) continue;
+      if (first == nullptr) first = &box;
+      ++count;
+    }
+  }
+  if (first == nullptr) return "";
+  const std::string text = absl::StrFormat("tensor %s %s", Quoted(first->name), BoxText(first->box));
+  return count == 1 ? text : absl::StrFormat("%s and %d more", text, count - 1);
+}
+
 }  // namespace conclave::core

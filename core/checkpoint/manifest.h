@@ -59,5 +59,7 @@ absl::StatusOr<Fragment> ParseFragment(const std::string& bytes);
 Box WholeBox(const std::vector<int64_t>& shape);
 std::string BoxText(const Box& box);                                   // "[0:4, 8:16]"
 std::string TypeText(DType dtype, const std::vector<int64_t>& shape);  // "F32 [4, 16]"
+// "tensor 'x' [0:4, 8:16] and 11 more", of those in the file; "" if it holds none.
+std::string TensorsInFile(const Manifest& manifest, std::string_view file);
 
 }  // namespace conclave::core

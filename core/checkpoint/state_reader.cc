@@ -12,6 +12,7 @@
 #include "core/base/quoted.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/box_cover.h"
+#include "core/checkpoint/file_io.h"
 #include "core/checkpoint/number_formats.h"
 
 namespace conclave::core {
@@ -28,7 +29,6 @@ int64_t IndexWithin(const Box& whole, const std::array<int64_t, 4>& position) {
 
 absl::StatusOr<StateReader> StateReader::Open(const std::string& dir) {
   ASSIGN_OR_RETURN(Manifest manifest, ReadManifest(dir));
-  for (const WrittenFile& listed : manifest.files) RETURN_IF_ERROR(CheckFileSize(dir, listed));
   StateReader reader;
   reader.dir_ = dir;
   reader.manifest_ = std::make_unique<Manifest>(std::move(manifest));
@@ -54,6 +54,10 @@ std::vector<StateTensor> StateReader::Tensors() const {
 
 absl::StatusOr<const SafetensorsFile*> StateReader::File(const std::string& name) {
   if (const auto open = files_.find(name); open != files_.end()) return &open->second;
+  const auto listed = std::find_if(manifest_->files.begin(), manifest_->files.end(),
+                                   [&name](const WrittenFile& file) { return file.name == name; });
+  CHECK(listed != manifest_->files.end());  // a manifest's boxes are in its files
+  RETURN_IF_ERROR(CheckFileSize(dir_, *listed));
   ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(absl::StrCat(dir_, "/", name)));
   return &files_.emplace(name, std::move(file)).first->second;
 }
@@ -111,7 +115,11 @@ absl::Status StateReader::Read(const StateTensor& tensor) {
         still_missing.push_back(box);
         continue;
       }
-      RETURN_IF_ERROR(CopyPart(*stored, *part, tensor));
+      if (const absl::Status copied = CopyPart(*stored, *part, tensor); !copied.ok()) {
+        return absl::Status(copied.code(),
+                            absl::StrFormat("checkpoint %s: tensor %s %s cannot be read: %s", dir_, Quoted(tensor.name),
+                                            BoxText(*part), std::string(copied.message())));
+      }
       AppendDifference(box, *part, still_missing);
     }
     missing = std::move(still_missing);

@@ -98,6 +98,24 @@ TEST_P(CheckpointParts, FilesAreNumberedThroughAndTheIndexNamesThemAll) {
   EXPECT_EQ(ModelFolder::Open(dir)->Names().size(), run.weights.size());
 }
 
+TEST_P(CheckpointParts, EachVerifiesItsShareAndTogetherTheyFindAllDamage) {
+  const TestFolder folder;
+  const int num_parts = GetParam();
+  const std::string dir = Save(WholeRun(folder.path()).Deal(num_parts, 5).requests);
+  const Manifest manifest = *ReadManifest(dir);
+  for (const WrittenFile& file : manifest.files) {
+    FlipBit(dir + "/" + file.name, static_cast<size_t>(file.bytes) - 1, 2);
+    int found = 0;
+    for (int part = 0; part < num_parts; ++part) {
+      const absl::Status status = VerifyCheckpoint(dir, {.index = part, .count = num_parts});
+      found += status.ok() ? 0 : 1;
+      EXPECT_TRUE(status.ok() || Contains(status, file.name)) << status;
+    }
+    EXPECT_EQ(found, 1) << file.name;
+    FlipBit(dir + "/" + file.name, static_cast<size_t>(file.bytes) - 1, 2);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Writers, CheckpointParts, testing::Values(1, 2, 3, 8));
 
 TEST(CheckpointParts, OneMayHoldEverythingAndOthersNothing) {
