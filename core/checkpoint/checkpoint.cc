@@ -83,6 +83,21 @@ absl::StatusOr<std::string> HashWeights(const std::string& dir) {
   return hasher.HexDigest();
 }
 
+absl::Status CheckFileContent(const std::string& dir, const WrittenFile& listed) {
+  const std::string path = absl::StrCat(dir, "/", listed.name);
+  ASSIGN_OR_RETURN(const WrittenFile found, HashFile(path));
+  if (found.checksum == listed.checksum) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat(path, " is damaged, or of another checkpoint: its checksum is not the manifest's"));
+}
+
+// The error of a file with the tensors that are lost with it.
+absl::Status WithTensors(const absl::Status& status, const Manifest& manifest, const std::string& file) {
+  const std::string tensors = TensorsInFile(manifest, file);
+  if (tensors.empty()) return status;
+  return absl::Status(status.code(), absl::StrCat(status.message(), " (it holds ", tensors, ")"));
+}
+
 // As VerifyCheckpoint; the folder must also hold the step of its name.
 absl::Status VerifyStep(const std::string& dir, int64_t step) {
   RETURN_IF_ERROR(VerifyCheckpoint(dir));
@@ -93,14 +108,14 @@ absl::Status VerifyStep(const std::string& dir, int64_t step) {
 
 }  // namespace
 
-absl::Status VerifyCheckpoint(const std::string& dir) {
+absl::Status VerifyCheckpoint(const std::string& dir, Part part) {
+  CHECK(part.index >= 0 && part.index < part.count);
   ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(dir));
-  RETURN_IF_ERROR(CheckFileSizes(dir, manifest));
-  for (const WrittenFile& listed : manifest.files) {
-    const std::string path = absl::StrCat(dir, "/", listed.name);
-    ASSIGN_OR_RETURN(const WrittenFile found, HashFile(path));
-    if (found.checksum != listed.checksum) {
-      return absl::DataLossError(absl::StrCat(path, " is damaged: its checksum is not the manifest's"));
+  // Sizes first: they cost nothing and show most of what can go wrong.
+  for (const auto check : {CheckFileSize, CheckFileContent}) {
+    for (size_t i = static_cast<size_t>(part.index); i < manifest.files.size(); i += static_cast<size_t>(part.count)) {
+      const absl::Status status = check(dir, manifest.files[i]);
+      if (!status.ok()) return WithTensors(status, manifest, manifest.files[i].name);
     }
   }
   return absl::OkStatus();

@@ -14,6 +14,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 #include "core/base/check.h"
 #include "core/base/status_macros.h"
@@ -51,10 +52,22 @@ bool IsAlive(int64_t process) { return ::kill(static_cast<pid_t>(process), 0) ==
 
 }  // namespace
 
+std::string PartFileName(std::string_view stem, int part, size_t shard) {
+  return absl::StrFormat("%s-part%05d-%05d.safetensors", stem, part + 1, shard + 1);
+}
+
+std::string ShardFileName(std::string_view stem, size_t shard, size_t count) {
+  return absl::StrFormat("%s-%05d-of-%05d.safetensors", stem, shard + 1, count);
+}
+
 std::string StepPath(const std::string& parent, int64_t step) { return absl::StrCat(parent, "/step_", step); }
 
 std::string TemporaryPath(const std::string& parent, int64_t step) {
   return absl::StrCat(parent, "/.tmp_step_", step, "_", ::getpid());
+}
+
+bool IsTemporaryPath(const std::string& path) {
+  return std::filesystem::path(path).filename().string().starts_with(kTemporaryPrefix);
 }
 
 absl::StatusOr<std::vector<std::pair<int64_t, std::string>>> ListSteps(const std::string& parent) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Saving a checkpoint: everything goes into a temporary folder, each file durable before the next, the manifest last;
-// one rename publishes it. Whatever fails, the temporary folder goes and the checkpoints before stay as they were.
+// Saving a checkpoint: all parts go into one temporary folder, the manifest last; one rename publishes it. Whatever
+// fails, the temporary folder goes and the checkpoints before stay as they were.
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <optional>
+#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,101 +20,24 @@
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/file_io.h"
 #include "core/checkpoint/manifest.h"
+#include "core/checkpoint/merge_parts.h"
 #include "core/checkpoint/weight_index.h"
 
 namespace conclave::core {
 namespace {
 
-constexpr char kStateFolder[] = "optimizer";
-
-struct Item {
-  SafetensorsWriteEntry entry;
-  StoredBox stored;  // file: when it is written
-  int64_t bytes = 0;
-};
-using Shard = std::vector<Item>;
-
-Item MakeItem(const StateTensor& tensor, DType stored, const std::string& key) {
-  Item item;
-  item.entry = {.name = key,
-                .shape = {tensor.box.sizes.begin(), tensor.box.sizes.begin() + tensor.box.rank},
-                .data = tensor.data,
-                .source = tensor.dtype,
-                .stored = stored};
-  item.stored = {
-      .name = tensor.name, .dtype = stored, .shape = tensor.shape, .box = tensor.box, .file = {}, .key = key};
-  item.bytes = tensor.box.Elements() * SizeOf(stored);
-  return item;
-}
-
-std::vector<Item> WeightItems(const SaveRequest& request) {
-  std::vector<Item> items;
-  for (const StateTensor& tensor : request.weights) {
-    CHECK(tensor.box == WholeBox(tensor.shape));
-    const auto kept = std::find(request.keep_f32.begin(), request.keep_f32.end(), tensor.name);
-    items.push_back(
-        MakeItem(tensor, kept == request.keep_f32.end() ? request.weights_dtype : tensor.dtype, tensor.name));
-  }
-  return items;
-}
-
-std::vector<Item> StateItems(const SaveRequest& request) {
-  std::vector<Item> items;
-  for (const StateTensor& tensor : request.optimizer) {
-    const bool whole = tensor.box == WholeBox(tensor.shape);
-    items.push_back(
-        MakeItem(tensor, tensor.dtype, whole ? tensor.name : absl::StrCat(tensor.name, " ", BoxText(tensor.box))));
-  }
-  return items;
-}
-
-// Cuts items, by ascending key, into shards of at most `max_bytes`; a larger tensor has a shard of its own.
-std::vector<Shard> CutIntoShards(std::vector<Item> items, int64_t max_bytes) {
-  std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.entry.name < b.entry.name; });
-  std::vector<Shard> shards;
-  int64_t bytes = 0;
-  for (Item& item : items) {
-    if (shards.empty() || bytes + item.bytes > max_bytes) {
-      shards.emplace_back();
-      bytes = 0;
-    }
-    bytes += item.bytes;
-    shards.back().push_back(std::move(item));
-  }
-  return shards;
-}
-
-std::string ShardName(std::string_view stem, size_t shard, size_t count) {
-  return absl::StrFormat("%s-%05d-of-%05d.safetensors", stem, shard + 1, count);
-}
-
-int64_t TotalBytes(const std::vector<Shard>& shards) {
-  int64_t bytes = 0;
-  for (const Shard& shard : shards) {
-    for (const Item& item : shard) bytes += item.bytes;
-  }
-  return bytes;
-}
-
-// Writes the content of one checkpoint into an empty folder and collects its manifest.
-class FolderWriter {
+// Turns a folder that holds all parts into a checkpoint: files under their last names, then texts and manifest.
+class FolderFinisher {
  public:
-  FolderWriter(const SaveRequest& request, std::string dir)
-      : request_(request),
-        dir_(std::move(dir)),
-        weights_(CutIntoShards(WeightItems(request), request.max_file_bytes)),
-        state_(CutIntoShards(StateItems(request), request.max_file_bytes)) {}
+  FolderFinisher(const SaveRequest& request, std::string dir, MergedParts parts)
+      : request_(request), dir_(std::move(dir)), parts_(std::move(parts)) {}
 
-  int64_t tensor_bytes() const { return TotalBytes(weights_) + TotalBytes(state_); }
   const Manifest& manifest() const { return manifest_; }
 
-  absl::Status Write() {
-    RETURN_IF_ERROR(MakeDirectories(absl::StrCat(dir_, "/", kStateFolder)));
-    RETURN_IF_ERROR(WriteWeights());
-    for (size_t i = 0; i < state_.size(); ++i) {
-      const std::string name = ShardName(absl::StrCat(kStateFolder, "/state"), i, state_.size());
-      RETURN_IF_ERROR(WriteShard(name, state_[i], manifest_.state));
-    }
+  absl::Status Finish() {
+    RETURN_IF_ERROR(AddWeights());
+    RETURN_IF_ERROR(AddFiles(parts_.state_files));
+    manifest_.state = std::move(parts_.state);
     for (const auto& [name, text] : request_.files) RETURN_IF_ERROR(WriteText(name, text));
     manifest_.meta = request_.meta;
     RETURN_IF_ERROR(WriteManifest(dir_, manifest_));
@@ -122,25 +46,30 @@ class FolderWriter {
   }
 
  private:
-  absl::Status WriteWeights() {
-    if (weights_.empty()) weights_.emplace_back();  // a model folder always has a weights file
-    std::map<std::string, std::string> weight_map;
-    for (size_t i = 0; i < weights_.size(); ++i) {
-      const std::string name = weights_.size() == 1 ? kSingleWeightsFile : ShardName("model", i, weights_.size());
-      RETURN_IF_ERROR(WriteShard(name, weights_[i], manifest_.weights));
-      for (const Item& item : weights_[i]) weight_map.emplace(item.entry.name, name);
+  absl::Status AddWeights() {
+    RETURN_IF_ERROR(AddFiles(parts_.weight_files));
+    if (parts_.weight_files.empty()) {  // a model folder always has a weights file
+      RETURN_IF_ERROR(List(kSingleWeightsFile, WriteSafetensors(absl::StrCat(dir_, "/", kSingleWeightsFile), {}, {})));
     }
-    return WriteText(kWeightsIndexFile, WeightIndexJson(weight_map, TotalBytes(weights_)));
+    std::map<std::string, std::string> weight_map;
+    int64_t bytes = 0;
+    for (const StoredBox& weight : parts_.weights) {
+      weight_map.emplace(weight.key, weight.file);
+      bytes += weight.box.Elements() * SizeOf(weight.dtype);
+    }
+    manifest_.weights = std::move(parts_.weights);
+    return WriteText(kWeightsIndexFile, WeightIndexJson(weight_map, bytes));
   }
 
-  absl::Status WriteShard(const std::string& name, const Shard& shard, std::vector<StoredBox>& boxes) {
-    std::vector<SafetensorsWriteEntry> entries;
-    for (const Item& item : shard) {
-      entries.push_back(item.entry);
-      boxes.push_back(item.stored);
-      boxes.back().file = name;
+  // Others wrote them, maybe on other machines: that the bytes have come is checked here, that they are right when the
+  // checkpoint is verified.
+  absl::Status AddFiles(const std::vector<FileOfPart>& files) {
+    for (const auto& [part_name, file] : files) {
+      RETURN_IF_ERROR(CheckFileSize(dir_, {.name = part_name, .bytes = file.bytes, .checksum = {}}));
+      RETURN_IF_ERROR(RenamePath(absl::StrCat(dir_, "/", part_name), absl::StrCat(dir_, "/", file.name)));
+      manifest_.files.push_back(file);
     }
-    return List(name, WriteSafetensors(absl::StrCat(dir_, "/", name), entries, {}));
+    return absl::OkStatus();
   }
 
   absl::Status WriteText(const std::string& name, const std::string& text) {
@@ -157,20 +86,8 @@ class FolderWriter {
 
   const SaveRequest& request_;
   std::string dir_;
-  std::vector<Shard> weights_, state_;
+  MergedParts parts_;
   Manifest manifest_;
-};
-
-// Deletes a folder when the save ends, however it ends; after the publishing rename there is nothing left to delete.
-class TemporaryFolder {
- public:
-  explicit TemporaryFolder(std::string path) : path_(std::move(path)) {}
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() { RemoveTree(path_).IgnoreError(); }
-
- private:
-  std::string path_;
 };
 
 bool IsSoundAndHolds(const std::string& path, const Manifest& manifest) {
@@ -189,40 +106,75 @@ absl::Status Publish(const std::string& temporary, const std::string& path, cons
   return RenamePath(temporary, path);
 }
 
-absl::Status WriteAndPublish(const SaveRequest& request, const std::string& temporary, FolderWriter& writer) {
+absl::Status MergeAndPublish(const SaveRequest& request, const std::string& folder,
+                             const std::vector<Fragment>& parts) {
+  ASSIGN_OR_RETURN(MergedParts merged, MergeParts(parts));
+  FolderFinisher finisher(request, folder, std::move(merged));
+  RETURN_IF_ERROR(finisher.Finish());
   const std::string path = StepPath(request.parent, request.meta.step);
-  RETURN_IF_ERROR(MakeDirectories(request.parent));
-  RETURN_IF_ERROR(RemoveTree(temporary));
-  RETURN_IF_ERROR(writer.Write());
-  RETURN_IF_ERROR(Publish(temporary, path, writer.manifest()));
+  RETURN_IF_ERROR(Publish(folder, path, finisher.manifest()));
   const absl::Status synced = SyncDirectory(request.parent);
   if (!synced.ok()) RemoveTree(path).IgnoreError();  // its name may not survive a power cut: do not count on it
   return synced;
 }
 
-std::string Advice(const SaveRequest& request, int64_t needed, const absl::Status& status) {
-  if (!absl::IsResourceExhausted(status)) return absl::StrCat("check that ", request.parent, " can be written");
-  const int64_t free = FreeBytes(request.parent);
+absl::Status MakeTemporaryFolder(const std::string& parent, const std::string& folder) {
+  RETURN_IF_ERROR(MakeDirectories(parent));
+  RemoveLeftovers(parent).IgnoreError();  // they take space, but hinder nobody
+  RETURN_IF_ERROR(RemoveTree(folder));
+  return MakeDirectories(absl::StrCat(folder, "/", kStateFolder));
+}
+
+constexpr int64_t kOtherBytes = int64_t{1} << 20;  // headers, index, manifest, tokenizer
+
+// `tensor_bytes`: of the whole checkpoint, if that is known.
+std::string Advice(const std::string& parent, std::optional<int64_t> tensor_bytes, const absl::Status& status) {
+  if (absl::IsInternal(status)) return "this is a fault of the program: please report it";
+  if (absl::IsNotFound(status)) return absl::StrCat("check that ", parent, " is one folder that all ranks can see");
+  if (!absl::IsResourceExhausted(status)) return absl::StrCat("check that ", parent, " can be written");
+  const int64_t free = FreeBytes(parent);
+  if (!tensor_bytes) return absl::StrFormat("free space or files there: %s has %d bytes free", parent, free);
+  const int64_t needed = *tensor_bytes + kOtherBytes;
   return absl::StrFormat("free %d bytes: the checkpoint takes about %d and %s has %d free",
-                         std::max<int64_t>(needed - free, 1), needed, request.parent, free);
+                         std::max<int64_t>(needed - free, 1), needed, parent, free);
+}
+
+absl::Status NotWritten(const std::string& parent, int64_t step, std::optional<int64_t> tensor_bytes,
+                        const absl::Status& status) {
+  return absl::Status(status.code(),
+                      absl::StrFormat("the checkpoint of step %d was not written; training can go on. %s. %s", step,
+                                      std::string(status.message()), Advice(parent, tensor_bytes, status)));
 }
 
 }  // namespace
 
-absl::StatusOr<std::string> SaveCheckpoint(const SaveRequest& request) {
-  const std::string temporary = TemporaryPath(request.parent, request.meta.step);
-  FolderWriter writer(request, temporary);
-  absl::Status status;
-  {
-    const TemporaryFolder cleanup(temporary);
-    status = WriteAndPublish(request, temporary, writer);
-  }
+absl::StatusOr<std::string> PrepareSave(const std::string& parent, int64_t step) {
+  std::string folder = TemporaryPath(parent, step);
+  const absl::Status made = MakeTemporaryFolder(parent, folder);
+  if (made.ok()) return folder;
+  AbandonSave(folder);
+  return NotWritten(parent, step, std::nullopt, made);
+}
+
+absl::StatusOr<std::string> PublishSave(const SaveRequest& request, const std::string& folder,
+                                        std::span<const std::string> fragments) {
+  const auto parts = ReadFragments(fragments, request.meta.step);
+  const absl::Status status = parts.ok() ? MergeAndPublish(request, folder, *parts) : parts.status();
+  AbandonSave(folder);  // after the publishing rename there is nothing left to delete
   if (status.ok()) return StepPath(request.parent, request.meta.step);
-  constexpr int64_t kOtherBytes = int64_t{1} << 20;  // headers, index, manifest, tokenizer
-  return absl::Status(
-      status.code(),
-      absl::StrFormat("the checkpoint of step %d was not written; training can go on. %s. %s", request.meta.step,
-                      std::string(status.message()), Advice(request, writer.tensor_bytes() + kOtherBytes, status)));
+  return NotWritten(request.parent, request.meta.step, parts.ok() ? std::optional(TensorBytes(*parts)) : std::nullopt,
+                    status);
+}
+
+void AbandonSave(const std::string& folder) {
+  CHECK(IsTemporaryPath(folder));
+  RemoveTree(folder).IgnoreError();
+}
+
+absl::StatusOr<std::string> SaveCheckpoint(const SaveRequest& request) {
+  ASSIGN_OR_RETURN(const std::string folder, PrepareSave(request.parent, request.meta.step));
+  const std::string fragment = WritePart(request, folder, {.index = 0, .count = 1});
+  return PublishSave(request, folder, {&fragment, 1});
 }
 
 }  // namespace conclave::core

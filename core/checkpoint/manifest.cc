@@ -22,6 +22,7 @@ namespace {
 
 constexpr uint32_t kFormatVersion = 1;
 constexpr int64_t kMaxManifestBytes = int64_t{512} << 20;
+constexpr int kMaxStatusCode = static_cast<int>(absl::StatusCode::kUnauthenticated);
 constexpr int kMaxBoxRank = static_cast<int>(std::tuple_size_v<decltype(Box::sizes)>);
 
 std::string Digest(const std::string& bytes) {
@@ -163,19 +164,32 @@ absl::StatusOr<Manifest> FromProto(const proto::Manifest& in) {
   return manifest;
 }
 
-absl::StatusOr<Manifest> ParseManifest(const std::string& bytes) {
+// Checks the envelope around the bytes, and the checksum of what `content` takes out of it.
+template <class Message, class Content>
+absl::StatusOr<Message> Unwrap(const std::string& bytes, Content content) {
   proto::Envelope envelope;
   if (!envelope.ParseFromString(bytes)) return absl::DataLossError("cut off or damaged");
   if (envelope.format_version() != kFormatVersion) {
     return absl::InvalidArgumentError(
         absl::StrFormat("format version %d; this program reads version %d", envelope.format_version(), kFormatVersion));
   }
-  if (Digest(envelope.manifest()) != envelope.checksum()) return absl::DataLossError("its checksum does not match");
-  proto::Manifest parsed;
-  if (!parsed.ParseFromString(envelope.manifest())) return absl::DataLossError("damaged before it was written");
+  const std::string& inside = content(envelope);
+  if (Digest(inside) != envelope.checksum()) return absl::DataLossError("its checksum does not match");
+  Message message;
+  if (!message.ParseFromString(inside)) return absl::DataLossError("damaged before it was written");
+  return message;
+}
+
+absl::StatusOr<Manifest> CheckedManifest(const proto::Manifest& parsed) {
   ASSIGN_OR_RETURN(Manifest manifest, FromProto(parsed));
   RETURN_IF_ERROR(CheckManifest(manifest));
   return manifest;
+}
+
+absl::StatusOr<Manifest> ParseManifest(const std::string& bytes) {
+  const auto content = [](const proto::Envelope& envelope) -> const std::string& { return envelope.manifest(); };
+  ASSIGN_OR_RETURN(const proto::Manifest parsed, Unwrap<proto::Manifest>(bytes, content));
+  return CheckedManifest(parsed);
 }
 
 }  // namespace
@@ -209,14 +223,48 @@ bool SameState(Manifest a, Manifest b) {
   return ToProto(a).SerializeAsString() == ToProto(b).SerializeAsString();
 }
 
-absl::Status CheckFileSizes(const std::string& dir, const Manifest& manifest) {
-  for (const WrittenFile& listed : manifest.files) {
-    ASSIGN_OR_RETURN(const InputFile file, InputFile::Open(absl::StrCat(dir, "/", listed.name)));
-    if (file.size() == listed.bytes) continue;
-    return absl::DataLossError(
-        absl::StrFormat("%s has %d bytes, the manifest says %d", file.path(), file.size(), listed.bytes));
+absl::Status CheckFileSize(const std::string& dir, const WrittenFile& listed) {
+  ASSIGN_OR_RETURN(const InputFile file, InputFile::Open(absl::StrCat(dir, "/", listed.name)));
+  if (file.size() == listed.bytes) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrFormat("%s has %d bytes, the manifest says %d", file.path(), file.size(), listed.bytes));
+}
+
+std::string SerializeFragment(const Fragment& fragment) {
+  proto::Fragment out;
+  out.set_part(fragment.part.index);
+  out.set_num_parts(fragment.part.count);
+  out.set_tensor_bytes(fragment.tensor_bytes);
+  out.set_error_code(static_cast<int>(fragment.status.code()));
+  out.set_error(std::string(fragment.status.message()));
+  *out.mutable_written() = ToProto(fragment.written);
+  proto::Envelope envelope;
+  envelope.set_format_version(kFormatVersion);
+  envelope.set_fragment(out.SerializeAsString());
+  envelope.set_checksum(Digest(envelope.fragment()));
+  return envelope.SerializeAsString();
+}
+
+absl::StatusOr<Fragment> ParseFragment(const std::string& bytes) {
+  const auto content = [](const proto::Envelope& envelope) -> const std::string& { return envelope.fragment(); };
+  ASSIGN_OR_RETURN(const proto::Fragment parsed, Unwrap<proto::Fragment>(bytes, content));
+  Fragment fragment = {.part = {.index = parsed.part(), .count = parsed.num_parts()},
+                       .tensor_bytes = parsed.tensor_bytes(),
+                       .status = {},
+                       .written = {}};
+  if (fragment.part.index < 0 || fragment.part.index >= fragment.part.count) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("part %d of %d does not exist", fragment.part.index, fragment.part.count));
   }
-  return absl::OkStatus();
+  if (fragment.tensor_bytes < 0) return absl::InvalidArgumentError("its tensors have a negative size");
+  if (parsed.error_code() != 0) {
+    const bool known = parsed.error_code() > 0 && parsed.error_code() <= kMaxStatusCode;
+    const absl::StatusCode code =
+        known ? static_cast<absl::StatusCode>(parsed.error_code()) : absl::StatusCode::kUnknown;
+    fragment.status = absl::Status(code, parsed.error());
+  }
+  ASSIGN_OR_RETURN(fragment.written, CheckedManifest(parsed.written()));
+  return fragment;
 }
 
 Box WholeBox(const std::vector<int64_t>& shape) {
@@ -233,6 +281,25 @@ std::string BoxText(const Box& box) {
     ranges.push_back(absl::StrCat(box.offsets[dim], ":", box.offsets[dim] + box.sizes[dim]));
   }
   return absl::StrCat("[", absl::StrJoin(ranges, ", "), "]");
+}
+
+std::string TypeText(DType dtype, const std::vector<int64_t>& shape) {
+  return absl::StrFormat("%s [%s]", StoredTypeName(dtype), absl::StrJoin(shape, ", "));
+}
+
+std::string TensorsInFile(const Manifest& manifest, std::string_view file) {
+  const StoredBox* first = nullptr;
+  int64_t count = 0;
+  for (const auto* boxes : {&manifest.weights, &manifest.state}) {
+    for (const StoredBox& box : *boxes) {
+      if (box.file != file) continue;
+      if (first == nullptr) first = &box;
+      ++count;
+    }
+  }
+  if (first == nullptr) return "";
+  const std::string text = absl::StrFormat("tensor %s %s", Quoted(first->name), BoxText(first->box));
+  return count == 1 ? text : absl::StrFormat("%s and %d more", text, count - 1);
 }
 
 }  // namespace conclave::core

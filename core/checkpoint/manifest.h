@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// manifest.pb in memory. A Manifest that ReadManifest returns is consistent in itself: names are safe, boxes lie inside
-// their tensors, every box is in a listed file. Whether the files match it is VerifyCheckpoint's question. Protobuf is
-// known to manifest.cc alone.
+// manifest.pb in memory, and the fragments from which a save by several ranks makes one. Whatever is read here is
+// consistent in itself: names are safe, boxes lie inside their tensors, every box is in a listed file. Whether the
+// files match it is VerifyCheckpoint's question. Protobuf is known to manifest.cc alone.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -41,10 +42,24 @@ absl::Status WriteManifest(const std::string& dir, const Manifest& manifest);
 // Equal in everything but history and program version.
 bool SameState(Manifest a, Manifest b);
 
-// Whether the files of the manifest are there with their sizes. Reads no content.
-absl::Status CheckFileSizes(const std::string& dir, const Manifest& manifest);
+// Whether the file is there with its size. Reads no content.
+absl::Status CheckFileSize(const std::string& dir, const WrittenFile& listed);
+
+// What one part of a save has written, or why it has not.
+struct Fragment {
+  Part part;
+  int64_t tensor_bytes = 0;  // of all tensors of the part, written or not
+  absl::Status status;       // of the writing; where it failed, `written` holds only the step
+  Manifest written;          // its files under PartFileName, its boxes, and of the meta the step
+};
+
+std::string SerializeFragment(const Fragment& fragment);
+absl::StatusOr<Fragment> ParseFragment(const std::string& bytes);
 
 Box WholeBox(const std::vector<int64_t>& shape);
-std::string BoxText(const Box& box);  // "[0:4, 8:16]"
+std::string BoxText(const Box& box);                                   // "[0:4, 8:16]"
+std::string TypeText(DType dtype, const std::vector<int64_t>& shape);  // "F32 [4, 16]"
+// "tensor 'x' [0:4, 8:16] and 11 more", of those in the file; "" if it holds none.
+std::string TensorsInFile(const Manifest& manifest, std::string_view file);
 
 }  // namespace conclave::core

@@ -7,11 +7,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 
 #include "core/base/check.h"
 #include "core/base/quoted.h"
 #include "core/base/status_macros.h"
+#include "core/checkpoint/box_cover.h"
+#include "core/checkpoint/file_io.h"
 #include "core/checkpoint/number_formats.h"
 
 namespace conclave::core {
@@ -24,31 +25,10 @@ int64_t IndexWithin(const Box& whole, const std::array<int64_t, 4>& position) {
   return index;
 }
 
-// Appends `box` without `hole` (a part of it) as disjoint boxes: at most two slabs per dim.
-void AppendDifference(Box box, const Box& hole, std::vector<Box>& out) {
-  for (int dim = 0; dim < box.rank; ++dim) {
-    const int64_t begin = box.offsets[dim], end = begin + box.sizes[dim];
-    const int64_t hole_begin = hole.offsets[dim], hole_end = hole_begin + hole.sizes[dim];
-    Box slab = box;
-    slab.sizes[dim] = hole_begin - begin;
-    if (slab.sizes[dim] > 0) out.push_back(slab);
-    slab.offsets[dim] = hole_end;
-    slab.sizes[dim] = end - hole_end;
-    if (slab.sizes[dim] > 0) out.push_back(slab);
-    box.offsets[dim] = hole_begin;
-    box.sizes[dim] = hole.sizes[dim];
-  }
-}
-
-std::string TypeText(DType dtype, const std::vector<int64_t>& shape) {
-  return absl::StrFormat("%s [%s]", StoredTypeName(dtype), absl::StrJoin(shape, ", "));
-}
-
 }  // namespace
 
 absl::StatusOr<StateReader> StateReader::Open(const std::string& dir) {
   ASSIGN_OR_RETURN(Manifest manifest, ReadManifest(dir));
-  RETURN_IF_ERROR(CheckFileSizes(dir, manifest));
   StateReader reader;
   reader.dir_ = dir;
   reader.manifest_ = std::make_unique<Manifest>(std::move(manifest));
@@ -74,6 +54,10 @@ std::vector<StateTensor> StateReader::Tensors() const {
 
 absl::StatusOr<const SafetensorsFile*> StateReader::File(const std::string& name) {
   if (const auto open = files_.find(name); open != files_.end()) return &open->second;
+  const auto listed = std::find_if(manifest_->files.begin(), manifest_->files.end(),
+                                   [&name](const WrittenFile& file) { return file.name == name; });
+  CHECK(listed != manifest_->files.end());  // a manifest's boxes are in its files
+  RETURN_IF_ERROR(CheckFileSize(dir_, *listed));
   ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(absl::StrCat(dir_, "/", name)));
   return &files_.emplace(name, std::move(file)).first->second;
 }
@@ -131,7 +115,11 @@ absl::Status StateReader::Read(const StateTensor& tensor) {
         still_missing.push_back(box);
         continue;
       }
-      RETURN_IF_ERROR(CopyPart(*stored, *part, tensor));
+      if (const absl::Status copied = CopyPart(*stored, *part, tensor); !copied.ok()) {
+        return absl::Status(copied.code(),
+                            absl::StrFormat("checkpoint %s: tensor %s %s cannot be read: %s", dir_, Quoted(tensor.name),
+                                            BoxText(*part), std::string(copied.message())));
+      }
       AppendDifference(box, *part, still_missing);
     }
     missing = std::move(still_missing);

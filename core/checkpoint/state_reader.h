@@ -19,7 +19,7 @@ namespace conclave::core {
 
 class StateReader {
  public:
-  // Reads the manifest and checks that all files are there with their sizes.
+  // Reads the manifest alone: of many readers, each opens only the files that it needs.
   static absl::StatusOr<StateReader> Open(const std::string& dir);
 
   const Manifest& manifest() const { return *manifest_; }
@@ -27,7 +27,7 @@ class StateReader {
   std::vector<StateTensor> Tensors() const;
   // Whether the tensor is state rather than a weight that follows from it.
   bool IsState(std::string_view name) const { return state_names_.contains(name); }
-  // Fills tensor.data. Opens files when they are first needed and keeps them open.
+  // Fills tensor.data. Opens files when they are first needed, checks their sizes, and keeps them open.
   absl::Status Read(const StateTensor& tensor);
 
  private:

@@ -10,6 +10,7 @@
 #include <limits>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -216,17 +217,35 @@ TEST(CheckpointFailure, ANameThatCannotBeReadBackIsNeverPublished) {
   EXPECT_TRUE(NamesIn(folder.path()).empty());
 }
 
+// Deals the tensors out to several writers, which write one after the other.
+absl::Status SaveInTurn(const SaveRequest& request, int num_parts) {
+  const auto folder = PrepareSave(request.parent, request.meta.step);
+  if (!folder.ok()) return folder.status();
+  std::vector<std::string> fragments;
+  for (int part = 0; part < num_parts; ++part) {
+    SaveRequest own = request;
+    for (auto* tensors : {&own.weights, &own.optimizer}) {
+      const std::vector<StateTensor> all = std::exchange(*tensors, {});
+      for (size_t i = static_cast<size_t>(part); i < all.size(); i += static_cast<size_t>(num_parts)) {
+        tensors->push_back(all[i]);
+      }
+    }
+    fragments.push_back(WritePart(own, *folder, {.index = part, .count = num_parts}));
+  }
+  return PublishSave(request, *folder, fragments).status();
+}
+
 enum class Outcome { kKilled, kFinished, kNotPermitted };
 
 // Saves in a child process and kills that before its system call number `stop` begins (even) or after it ended (odd).
 // Sets `stop` to the number of stops that were passed.
-Outcome SaveAndKillAt(const SaveRequest& request, int& stop) {
+Outcome SaveAndKillAt(const SaveRequest& request, int num_parts, int& stop) {
   const int limit = stop;
   const pid_t child = fork();
   if (child == 0) {
     if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) _exit(2);
     raise(SIGSTOP);
-    _exit(SaveCheckpoint(request).ok() ? 0 : 1);
+    _exit(SaveInTurn(request, num_parts).ok() ? 0 : 1);
   }
   int state = 0;
   waitpid(child, &state, 0);
@@ -256,16 +275,20 @@ std::string HashAfterDeath(const std::string& parent) {
   return latest.ok() && latest->has_value() ? StateHash(**latest).value_or("damaged") : "none";
 }
 
-class CheckpointDeath : public testing::TestWithParam<int64_t> {};
+struct Death {
+  int64_t steps_there;
+  int num_parts;
+};
+class CheckpointDeath : public testing::TestWithParam<Death> {};
 
-// The folder holds step 1 (or steps 1 and 2); a second state of step 2 is being saved.
+// The folder holds step 1 (or steps 1 and 2); a second state of step 2 is being saved, in one part or in several.
 TEST_P(CheckpointDeath, BeforeOrAfterAnySystemCallLeavesTheOldOrTheNewState) {
   SmallRun run("", 2);
   run.request.files.clear();
   run.counts[0] = 100;
   std::string old_hash;
   const auto prepare = [&](const TestFolder& folder) {
-    for (int64_t step = 1; step <= GetParam(); ++step) {
+    for (int64_t step = 1; step <= GetParam().steps_there; ++step) {
       old_hash = *StateHash(Save(SmallRun(folder.path(), step).request));
     }
     run.request.parent = folder.path();
@@ -273,7 +296,8 @@ TEST_P(CheckpointDeath, BeforeOrAfterAnySystemCallLeavesTheOldOrTheNewState) {
   const TestFolder finished;
   prepare(finished);
   int stops = std::numeric_limits<int>::max();
-  if (SaveAndKillAt(run.request, stops) == Outcome::kNotPermitted) GTEST_SKIP() << "may not trace a process";
+  if (SaveAndKillAt(run.request, GetParam().num_parts, stops) == Outcome::kNotPermitted)
+    GTEST_SKIP() << "may not trace a process";
   const std::string new_hash = HashAfterDeath(finished.path());
   ASSERT_NE(new_hash, old_hash);
 
@@ -283,7 +307,8 @@ TEST_P(CheckpointDeath, BeforeOrAfterAnySystemCallLeavesTheOldOrTheNewState) {
     const TestFolder folder;
     prepare(folder);
     int reached = stop;
-    if (SaveAndKillAt(run.request, reached) == Outcome::kFinished) continue;  // memory took a call less this time
+    if (SaveAndKillAt(run.request, GetParam().num_parts, reached) == Outcome::kFinished)
+      continue;  // memory took a call less this time
     const std::string hash = HashAfterDeath(folder.path());
     ASSERT_TRUE(hash == old_hash || hash == new_hash) << "killed at " << stop << ": " << hash;
     EXPECT_TRUE(hash == new_hash || new_states == 0) << "killed at " << stop;  // once new, always new
@@ -293,7 +318,8 @@ TEST_P(CheckpointDeath, BeforeOrAfterAnySystemCallLeavesTheOldOrTheNewState) {
   EXPECT_GT(new_states, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(StepsThere, CheckpointDeath, testing::Values(1, 2));
+INSTANTIATE_TEST_SUITE_P(StepsThereAndParts, CheckpointDeath,
+                         testing::Values(Death{1, 1}, Death{2, 1}, Death{1, 3}, Death{2, 3}));
 
 // Saves steps for ever and reports each with a byte; the state of step N is N.
 [[noreturn]] void SaveUntilKilled(const std::string& parent, int64_t first, int pipe) {
