@@ -13,7 +13,7 @@ using core::Arena;
 using core::DType;
 using core::ExchangeRows;
 using core::Lane;
-using core::Permutation;
+using core::PassMode;
 using core::Repeats;
 using core::RoutedTokens;
 using core::StagePass;
@@ -25,8 +25,9 @@ constexpr size_t kMaxHops = 2;
 
 struct ExpertExchangeState final : core::ExchangeState {
   HopState hops[kMaxHops];
-  Tensor experts;                    // i32 [T, k] of this rank's tokens
-  std::vector<int32_t> row_offsets;  // of this rank's tokens, an empty row at the end
+  Tensor experts;                                  // i32 [T, k] of this rank's tokens
+  int64_t transfers_begin = 0, transfers_end = 0;  // of what is under way, in StagePass::until_block_end
+  std::vector<int32_t> row_offsets;                // of this rank's tokens, an empty row at the end
 };
 
 class ExpertExchange final : public core::TokenExchange {
@@ -151,11 +152,14 @@ void ExpertExchange::EndCounts(size_t hop, Lane& lane, StagePass& pass, ExpertEx
 void ExpertExchange::BeginDispatch(Lane& lane, StagePass& pass, Tensor x, Tensor weights, RoutedTokens& routed) {
   ExpertExchangeState& state = StateOf(routed);
   EndCounts(0, lane, pass, state);
+  state.transfers_begin = pass.until_block_end.used();
   hops_[0].BeginTokens(lane, pass, {.x = x, .experts = state.experts, .weights = weights}, state.hops[0]);
+  state.transfers_end = pass.until_block_end.used();
 }
 
 void ExpertExchange::EndDispatch(Lane& lane, StagePass& pass, RoutedTokens& routed) {
   ExpertExchangeState& state = StateOf(routed);
+  CHECK_EQ(pass.until_block_end.used(), state.transfers_end);
   HopTokens tokens = hops_[0].EndTokens(lane, state.hops[0]);
   if (axis_.second) {
     BeginCounts(1, lane, pass, tokens.experts, state.hops[0].received_rows, state);
@@ -164,6 +168,8 @@ void ExpertExchange::EndDispatch(Lane& lane, StagePass& pass, RoutedTokens& rout
     tokens = hops_[1].EndTokens(lane, state.hops[1]);
   }
   SortByExpert(lane, pass, tokens, state.hops[hops_.size() - 1], routed);
+  // In a forward-only pass the sorted rows lie there, too.
+  if (pass.mode != PassMode::kForwardOnly) pass.until_block_end.ReleaseTo(state.transfers_begin);
 }
 
 void ExpertExchange::SortByExpert(Lane& lane, StagePass& pass, const HopTokens& tokens, const HopState& last,
@@ -212,17 +218,22 @@ void ExpertExchange::EndReturn(Lane& lane, StagePass&, RoutedTokens& routed) {
 }
 
 void ExpertExchange::BeginGradients(Lane& lane, StagePass& pass, Tensor dy, RoutedTokens& routed) {
-  hops_[0].BeginGradients(lane, pass, dy, StateOf(routed).hops[0]);
+  ExpertExchangeState& state = StateOf(routed);
+  state.transfers_begin = pass.until_block_end.used();
+  hops_[0].BeginGradients(lane, pass, dy, state.hops[0]);
+  state.transfers_end = pass.until_block_end.used();
 }
 
 void ExpertExchange::EndGradients(Lane& lane, StagePass& pass, RoutedTokens& routed, Tensor d_rows) {
   ExpertExchangeState& state = StateOf(routed);
+  CHECK_EQ(pass.until_block_end.used(), state.transfers_end);
   Tensor dy = hops_[0].EndGradients(lane, state.hops[0]);
   if (axis_.second) {
     hops_[1].BeginGradients(lane, pass, dy, state.hops[1]);
     dy = hops_[1].EndGradients(lane, state.hops[1]);
   }
   lane.kernels.GatherRows(dy, routed.permutation, d_rows);
+  pass.until_block_end.ReleaseTo(state.transfers_begin);
 }
 
 }  // namespace
