@@ -79,7 +79,7 @@ class Comm {
   // The texts of all ranks, in rank order, on every rank.
   std::vector<std::string> GatherTexts(std::string_view text);
 
-  static constexpr int kMaxTag = 32767;  // what MPI grants everywhere
+  static constexpr int kMaxTag = 32766;  // MPI grants one more, for transports
 
  protected:
   Comm(int rank, int size, std::string name) : rank_(rank), size_(size), name_(std::move(name)) {}

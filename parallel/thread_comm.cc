@@ -56,6 +56,8 @@ enum class TaskState : uint8_t { kOpen, kTaken, kDone };
 
 // Members are the ranks of the group; those of a message are its sender, 0, and its receiver, 1.
 struct Operation {
+  explicit Operation(int group_size);
+
   bool used = false;
   Kind kind = Kind::kBroadcast;
   int64_t number = 0;  // among the collectives of the group; of messages: the order of their beginnings
@@ -63,7 +65,7 @@ struct Operation {
   int sender = 0, receiver = 0, tag = 0;  // of a message: ranks
   int size = 0;
   int num_begun = 0, num_over = 0;
-  std::vector<Part> parts;  // by member
+  std::vector<Part> parts;  // by member; messages leave some unused
   // [sender * size + receiver] of copies; [slice] of sums: the rows of that member, or a share of all elements.
   std::vector<TaskState> tasks;
 
@@ -81,6 +83,15 @@ struct Operation {
   void Reset(Kind new_kind, int64_t new_number, int new_size, int new_root);
 };
 
+// All memory that any operation of the group needs: it is used again for others.
+Operation::Operation(int group_size) : parts(std::max(group_size, 2)) {
+  for (Part& part : parts) {
+    part.send_offsets.reserve(group_size + 1);
+    part.receive_offsets.reserve(group_size + 1);
+  }
+  tasks.reserve(parts.size() * parts.size());
+}
+
 void Operation::Reset(Kind new_kind, int64_t new_number, int new_size, int new_root) {
   used = true;
   kind = new_kind;
@@ -88,7 +99,6 @@ void Operation::Reset(Kind new_kind, int64_t new_number, int new_size, int new_r
   root = new_root;
   size = new_size;
   num_begun = num_over = 0;
-  parts.resize(size);
   for (Part& part : parts) part.begun = false;
   tasks.assign(size * size, TaskState::kOpen);
   if (Sums()) return;
@@ -125,7 +135,7 @@ struct Group {
 
 Operation& Group::NewOperation(Kind kind, int64_t number, int num_members, int root) {
   auto free = std::find_if(operations.begin(), operations.end(), [](const auto& op) { return !op->used; });
-  if (free == operations.end()) free = operations.insert(free, std::make_unique<Operation>());
+  if (free == operations.end()) free = operations.insert(free, std::make_unique<Operation>(size));
   (*free)->Reset(kind, number, num_members, root);
   return **free;
 }
@@ -336,7 +346,8 @@ void ThreadComm::Sum(const Operation& operation, int slice) const {
     begin = owner.send_offsets[slice] * row;
     end = owner.send_offsets[slice + 1] * row;
   }
-  for (const Part& part : operation.parts) {
+  for (int member = 0; member < operation.size; ++member) {
+    const Part& part = operation.parts[member];
     if (NumRows(part.receive) * RowBytes(part.receive) != NumRows(owner.receive) * RowBytes(owner.receive)) {
       Fail(Name(operation.kind), "the tensors of the ranks differ in size");
     }
