@@ -123,32 +123,23 @@ void ExchangeHop::BeginGradients(Lane& lane, StagePass& pass, Tensor dy, HopStat
 Tensor ExchangeHop::EndGradients(Lane& lane, HopState& state) const { return End(lane, state.x); }
 
 void ExchangeHop::BeginReturn(Lane& lane, StagePass& pass, const ChoiceRows& rows, HopState& state) const {
-  Arena& arena = pass.until_block_end;
-  const int64_t hidden = rows.rows.size(1);
-  const DType dtype = rows.rows.dtype;
   Arena::Scope scope(lane.scratch);
-  const Permutation order{.slot = {},
-                          .token = lane.scratch.Allocate(DType::kI32, {state.choices_received}),
-                          .expert_offsets = rows.offsets,
-                          .segment_offsets = {}};
-  lane.kernels.ListSlots(rows.weight_slot, order.token);
-  if (returned_ == ReturnedRows::kSummed) {
-    const Tensor sums = arena.Allocate(dtype, {state.num_received, hidden});
+  const bool summed = returned_ == ReturnedRows::kSummed;
+  Permutation order{.slot = {}, .token = {}, .expert_offsets = rows.offsets, .segment_offsets = {}};
+  if (!summed || rows.weight) {
+    order.token = lane.scratch.Allocate(DType::kI32, {state.choices_received});
+    lane.kernels.ListSlots(rows.weight_slot, order.token);
+  }
+  if (summed) {
+    const int64_t hidden = rows.rows.size(1);
+    const Tensor sums = pass.until_block_end.Allocate(rows.rows.dtype, {state.num_received, hidden});
     lane.kernels.Combine({.rows = rows.rows, .slot = rows.row_slot, .shared = {}, .addend = {}, .y = sums});
-    const Tensor home = arena.Allocate(dtype, {state.num_sent, hidden});
+    const Tensor home = pass.until_block_end.Allocate(rows.rows.dtype, {state.num_sent, hidden});
     state.rows = Begin(lane, pass, sums, state.copy_offsets.received, home, state.copy_offsets.sent);
   } else {
-    const Tensor packed = arena.Allocate(dtype, {state.choices_received, hidden});
-    lane.kernels.GatherRows(rows.rows, order, packed);
-    const Tensor home = arena.Allocate(dtype, {state.choices_sent, hidden});
-    state.rows = Begin(lane, pass, packed, state.choice_offsets.received, home, state.choice_offsets.sent);
+    state.rows = BeginChoices(lane, pass, rows.rows, order, state);
   }
-  state.weight = {};
-  if (!rows.weight) return;
-  const Tensor packed = arena.Allocate(DType::kF32, {state.choices_received, 1});
-  lane.kernels.GatherRows(rows.weight.SplitLast(1), order, packed);
-  const Tensor home = arena.Allocate(DType::kF32, {state.choices_sent, 1});
-  state.weight = Begin(lane, pass, packed, state.choice_offsets.received, home, state.choice_offsets.sent);
+  state.weight = rows.weight ? BeginChoices(lane, pass, rows.weight.SplitLast(1), order, state) : Transfer();
 }
 
 ChoiceRows ExchangeHop::EndReturn(Lane& lane, HopState& state) const {
@@ -165,6 +156,14 @@ Transfer ExchangeHop::BeginCopies(Lane& lane, StagePass& pass, Tensor x, const H
   lane.kernels.GatherRows(x, state.copies, packed);
   const Tensor received = pass.until_block_end.Allocate(x.dtype, {state.num_received, x.size(1)});
   return Begin(lane, pass, packed, state.copy_offsets.sent, received, state.copy_offsets.received);
+}
+
+Transfer ExchangeHop::BeginChoices(Lane& lane, StagePass& pass, Tensor rows, const Permutation& order,
+                                   const HopState& state) const {
+  const Tensor packed = pass.until_block_end.Allocate(rows.dtype, {state.choices_received, rows.size(1)});
+  lane.kernels.GatherRows(rows, order, packed);
+  const Tensor home = pass.until_block_end.Allocate(rows.dtype, {state.choices_sent, rows.size(1)});
+  return Begin(lane, pass, packed, state.choice_offsets.received, home, state.choice_offsets.sent);
 }
 
 Transfer ExchangeHop::Begin(Lane& lane, StagePass& pass, Tensor send, std::span<const int64_t> send_offsets,

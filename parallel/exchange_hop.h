@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/model/token_exchange.h"
@@ -93,7 +94,11 @@ class ExchangeHop {
   Transfer BeginCount(core::Lane& lane, core::StagePass& pass, core::Tensor starts, const HopState& state) const;
   void EndCount(core::Lane& lane, Transfer& counts, core::Tensor sent_offsets, HopState& state,
                 MemberOffsets& offsets) const;
+  // x [T, W], a copy to each member that needs it.
   Transfer BeginCopies(core::Lane& lane, core::StagePass& pass, core::Tensor x, const HopState& state) const;
+  // rows [choices, W], sent home in `order`.
+  Transfer BeginChoices(core::Lane& lane, core::StagePass& pass, core::Tensor rows, const core::Permutation& order,
+                        const HopState& state) const;
   Transfer Begin(core::Lane& lane, core::StagePass& pass, core::Tensor send, std::span<const int64_t> send_offsets,
                  core::Tensor receive, std::span<const int64_t> receive_offsets) const;
   core::Tensor End(core::Lane& lane, Transfer& transfer) const;

@@ -14,7 +14,6 @@
 
 #include "parallel/expert_exchange.h"
 #include "tests/parallel/moe_on_ranks.h"
-#include "tests/support/heap_peak.h"
 
 namespace conclave::parallel::test {
 namespace {
@@ -198,24 +197,6 @@ TEST(SummedRows, HalveWhatGoesHomeWhereTwoExpertsOfATokenShareARank) {
   const int64_t summed = RunMoeOnRanks(problem, layout).first_bytes[0];
   const int64_t tokens = 4 * problem.length, row = problem.hidden * 4;
   EXPECT_EQ(each - summed, 2 * tokens * row);
-}
-
-TEST(ExpertExchange, ASteadyPassAllocatesNothing) {
-  RunRanks(4, [](Comm& world) {
-    const auto first = world.Split(world.rank() % 2, "expert_inter");
-    const auto second = world.Split(world.rank() / 2, "expert_intra");
-    auto exchange =
-        MakeExpertExchange({first.get(), second.get()}, MakeContiguousPlacement(7, 4), ReturnedRows::kEachChoice, 0);
-    MoeOfRank moe({}, std::move(exchange), 2 * world.rank(), 2, {2, 2, 2, 2});
-    for (int i = 0; i < 4; ++i) moe.Run();
-    world.Barrier();
-    const conclave::testing::HeapPeak peak;
-    world.Barrier();
-    for (int i = 0; i < 4; ++i) moe.Run();
-    world.Barrier();
-    EXPECT_EQ(peak.Bytes(), 0);
-    world.Barrier();
-  });
 }
 
 }  // namespace
