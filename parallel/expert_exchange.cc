@@ -49,9 +49,9 @@ class ExpertExchange final : public core::TokenExchange {
   static ExpertExchangeState& StateOf(RoutedTokens& routed);
   // Rows of the batch at the ranks whose tokens member `member` of a hop sends in it.
   int64_t RowsOfMember(const StagePass& pass, size_t hop, int64_t member) const;
-  void BeginCounts(size_t hop, Lane& lane, StagePass& pass, Tensor experts, std::span<const int32_t> row_offsets,
-                   ExpertExchangeState& state) const;
-  void EndCounts(size_t hop, Lane& lane, StagePass& pass, ExpertExchangeState& state) const;
+  void BeginHopCounts(size_t hop, Lane& lane, StagePass& pass, Tensor experts, std::span<const int32_t> row_offsets,
+                      ExpertExchangeState& state) const;
+  void EndHopCounts(size_t hop, Lane& lane, StagePass& pass, ExpertExchangeState& state) const;
   void SortByExpert(Lane& lane, StagePass& pass, const HopTokens& tokens, const HopState& last,
                     RoutedTokens& routed) const;
 
@@ -71,7 +71,7 @@ ExpertExchange::ExpertExchange(const ExpertAxis& axis, const ExpertPlacement& pl
   local_index_.assign(num_experts, -1);
   for (size_t i = 0; i < experts_.size(); ++i) local_index_[experts_[i]] = static_cast<int32_t>(i);
   if (!axis.second) {
-    hops_.emplace_back(*axis.first, placement.rank_of, returned);
+    hops_.emplace_back(*axis.first, placement.rank_of, HopSpan::kAcrossPhases, returned);
     return;
   }
   std::vector<int32_t> node_of = placement.rank_of, rank_in_node(num_experts, -1);
@@ -79,8 +79,8 @@ ExpertExchange::ExpertExchange(const ExpertAxis& axis, const ExpertPlacement& pl
     node_of[e] = placement.rank_of[e] / axis.second->size();
     if (node_of[e] == axis.first->rank()) rank_in_node[e] = placement.rank_of[e] % axis.second->size();
   }
-  hops_.emplace_back(*axis.first, std::move(node_of), returned);
-  hops_.emplace_back(*axis.second, std::move(rank_in_node), returned);
+  hops_.emplace_back(*axis.first, std::move(node_of), HopSpan::kAcrossPhases, returned);
+  hops_.emplace_back(*axis.second, std::move(rank_in_node), HopSpan::kWithinPhase, returned);
 }
 
 ExpertExchangeState& ExpertExchange::StateOf(RoutedTokens& routed) {
@@ -119,11 +119,12 @@ void ExpertExchange::BeginCounts(Lane& lane, StagePass& pass, Tensor experts, Ro
   state.row_offsets.resize(pass.rows + 2);
   for (int64_t row = 0; row <= pass.rows; ++row) state.row_offsets[row] = static_cast<int32_t>(row * pass.length);
   state.row_offsets.back() = static_cast<int32_t>(pass.num_tokens());
-  BeginCounts(0, lane, pass, experts, state.row_offsets, state);
+  Arena::Scope scope(lane.scratch);
+  BeginHopCounts(0, lane, pass, experts, state.row_offsets, state);
 }
 
-void ExpertExchange::BeginCounts(size_t hop, Lane& lane, StagePass& pass, Tensor experts,
-                                 std::span<const int32_t> row_offsets, ExpertExchangeState& state) const {
+void ExpertExchange::BeginHopCounts(size_t hop, Lane& lane, StagePass& pass, Tensor experts,
+                                    std::span<const int32_t> row_offsets, ExpertExchangeState& state) const {
   HopState& here = state.hops[hop];
   here.member_rows.resize(hops_[hop].size());
   for (size_t m = 0; m < here.member_rows.size(); ++m) {
@@ -132,7 +133,7 @@ void ExpertExchange::BeginCounts(size_t hop, Lane& lane, StagePass& pass, Tensor
   hops_[hop].BeginCounts(lane, pass, experts, row_offsets, here);
 }
 
-void ExpertExchange::EndCounts(size_t hop, Lane& lane, StagePass& pass, ExpertExchangeState& state) const {
+void ExpertExchange::EndHopCounts(size_t hop, Lane& lane, StagePass& pass, ExpertExchangeState& state) const {
   HopState& here = state.hops[hop];
   ExchangeRows& rows = pass.exchange_rows[index_];
   const bool last = hop + 1 == hops_.size();
@@ -151,7 +152,7 @@ void ExpertExchange::EndCounts(size_t hop, Lane& lane, StagePass& pass, ExpertEx
 
 void ExpertExchange::BeginDispatch(Lane& lane, StagePass& pass, Tensor x, Tensor weights, RoutedTokens& routed) {
   ExpertExchangeState& state = StateOf(routed);
-  EndCounts(0, lane, pass, state);
+  EndHopCounts(0, lane, pass, state);
   state.transfers_begin = pass.until_block_end.used();
   hops_[0].BeginTokens(lane, pass, {.x = x, .experts = state.experts, .weights = weights}, state.hops[0]);
   state.transfers_end = pass.until_block_end.used();
@@ -160,10 +161,11 @@ void ExpertExchange::BeginDispatch(Lane& lane, StagePass& pass, Tensor x, Tensor
 void ExpertExchange::EndDispatch(Lane& lane, StagePass& pass, RoutedTokens& routed) {
   ExpertExchangeState& state = StateOf(routed);
   CHECK_EQ(pass.until_block_end.used(), state.transfers_end);
+  Arena::Scope scope(lane.scratch);
   HopTokens tokens = hops_[0].EndTokens(lane, state.hops[0]);
   if (axis_.second) {
-    BeginCounts(1, lane, pass, tokens.experts, state.hops[0].received_rows, state);
-    EndCounts(1, lane, pass, state);
+    BeginHopCounts(1, lane, pass, tokens.experts, state.hops[0].received_rows, state);
+    EndHopCounts(1, lane, pass, state);
     hops_[1].BeginTokens(lane, pass, tokens, state.hops[1]);
     tokens = hops_[1].EndTokens(lane, state.hops[1]);
   }
@@ -185,7 +187,6 @@ void ExpertExchange::SortByExpert(Lane& lane, StagePass& pass, const HopTokens& 
                         .segment_offsets = until_weight.Allocate(DType::kI32, {num_experts * rows + 1})};
   routed.x = until_weight.Allocate(tokens.x.dtype, {routed.max_rows, tokens.x.size(1)});
   routed.weight = until_input.Allocate(DType::kF32, {routed.max_rows});
-  Arena::Scope scope(lane.scratch);
   const Tensor local = lane.scratch.Allocate(DType::kI32, {t, k});
   lane.kernels.MapExperts(tokens.experts, ToScratch(lane, pass, local_index_), Repeats::kKeep, local);
   const std::span<const int32_t> row_offsets(last.received_rows.data(), rows + 1);
@@ -197,6 +198,7 @@ void ExpertExchange::SortByExpert(Lane& lane, StagePass& pass, const HopTokens& 
 // Hops end where the next begins: only the first one's rows are on their way between phases.
 void ExpertExchange::BeginReturn(Lane& lane, StagePass& pass, Tensor rows, Tensor weight, RoutedTokens& routed) {
   ExpertExchangeState& state = StateOf(routed);
+  Arena::Scope scope(lane.scratch);
   ChoiceRows back{.rows = rows,
                   .row_slot = routed.permutation.slot,
                   .weight = weight,
@@ -227,6 +229,7 @@ void ExpertExchange::BeginGradients(Lane& lane, StagePass& pass, Tensor dy, Rout
 void ExpertExchange::EndGradients(Lane& lane, StagePass& pass, RoutedTokens& routed, Tensor d_rows) {
   ExpertExchangeState& state = StateOf(routed);
   CHECK_EQ(pass.until_block_end.used(), state.transfers_end);
+  Arena::Scope scope(lane.scratch);
   Tensor dy = hops_[0].EndGradients(lane, state.hops[0]);
   if (axis_.second) {
     hops_[1].BeginGradients(lane, pass, dy, state.hops[1]);

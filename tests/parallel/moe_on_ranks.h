@@ -72,7 +72,7 @@ class MoeOfRank {
   const MoeProblem problem_;
   const int64_t first_row_, rows_;
   const std::vector<int64_t> group_rows_;
-  std::unique_ptr<core::Device> device_ = core::test::CreateCpuDevice(core::test::AllDevices().targets().back(), 1);
+  std::unique_ptr<core::Device> device_ = core::CreateDevice({.name = "cpu", .num_threads = 1}).value();
   std::unique_ptr<core::Stream> stream_ = device_->CreateStream();
   std::unique_ptr<core::Kernels> kernels_ = device_->CreateKernels(*stream_);
   core::test::DeviceArrays arrays_{*device_};
