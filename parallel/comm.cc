@@ -12,8 +12,6 @@ using core::DType;
 using core::Stream;
 using core::Tensor;
 
-int64_t NumRows(const Tensor& x) { return x.rank == 0 ? 0 : x.size(0); }
-
 int64_t RowBytes(const Tensor& x) {
   if (x.rank == 0) return 0;
   int64_t elements = 1;
@@ -21,12 +19,22 @@ int64_t RowBytes(const Tensor& x) {
   return elements * SizeOf(x.dtype);
 }
 
+std::span<char> Rows(const Tensor& x, int64_t begin, int64_t end) {
+  const int64_t row_bytes = RowBytes(x);
+  if (begin == end || row_bytes == 0) return {};
+  return {x.As<char>() + begin * row_bytes, static_cast<size_t>((end - begin) * row_bytes)};
+}
+
+std::span<char> AllRows(const Tensor& x) { return Rows(x, 0, x.rank == 0 ? 0 : x.size(0)); }
+
 namespace {
+
+int64_t NumBytes(const Tensor& x) { return x.rank == 0 ? 0 : x.Bytes(); }
 
 void CheckRows(const Tensor& x) {
   CHECK(x.rank >= 1 || !x);
   CHECK(x.Contiguous());
-  CHECK(x || NumRows(x) * RowBytes(x) == 0);
+  CHECK(x || NumBytes(x) == 0);
 }
 
 void CheckOffsets(const Tensor& x, std::span<const int64_t> offsets, int size) {
@@ -34,7 +42,7 @@ void CheckOffsets(const Tensor& x, std::span<const int64_t> offsets, int size) {
   CHECK_EQ(offsets.size(), size + 1);
   CHECK_GE(offsets[0], 0);
   for (int r = 0; r < size; ++r) CHECK_LE(offsets[r], offsets[r + 1]);
-  CHECK_LE(offsets[size], NumRows(x));
+  CHECK_LE(offsets[size], x.rank == 0 ? 0 : x.size(0));
 }
 
 }  // namespace
@@ -66,7 +74,7 @@ Ticket Comm::ReduceScatter(Stream& stream, Tensor x, std::span<const int64_t> of
 Ticket Comm::AllReduce(Stream& stream, Tensor x, Reduction reduction) {
   CheckRows(x);
   CHECK(!x || x.dtype == DType::kI64 || x.dtype == DType::kI32);
-  const int64_t bytes = NumRows(x) * RowBytes(x);
+  const int64_t bytes = NumBytes(x);
   bytes_sent_ += 2 * (bytes - bytes / size_);
   return BeginAllReduce(stream, x, reduction);
 }
@@ -74,7 +82,7 @@ Ticket Comm::AllReduce(Stream& stream, Tensor x, Reduction reduction) {
 Ticket Comm::Broadcast(Stream& stream, Tensor x, int root) {
   CheckRows(x);
   CHECK(root >= 0 && root < size_);
-  if (root == rank_) bytes_sent_ += (size_ - 1) * NumRows(x) * RowBytes(x);
+  if (root == rank_) bytes_sent_ += (size_ - 1) * NumBytes(x);
   return BeginBroadcast(stream, x, root);
 }
 
@@ -82,7 +90,7 @@ Ticket Comm::Send(Stream& stream, Tensor x, int to, int tag) {
   CheckRows(x);
   CHECK(to >= 0 && to < size_);
   CHECK(tag >= 0 && tag <= kMaxTag);
-  if (to != rank_) bytes_sent_ += NumRows(x) * RowBytes(x);
+  if (to != rank_) bytes_sent_ += NumBytes(x);
   return BeginSend(stream, x, to, tag);
 }
 

@@ -107,7 +107,8 @@ std::unique_ptr<Comm> MakeSelfComm();
 
 // Bytes of a row of dim 0; 0 for a null tensor.
 int64_t RowBytes(const core::Tensor& x);
-// Rows of dim 0; 0 for a null tensor.
-int64_t NumRows(const core::Tensor& x);
+// Rows [begin, end) of a contiguous tensor, or all of it, as bytes; none of a null tensor.
+std::span<char> Rows(const core::Tensor& x, int64_t begin, int64_t end);
+std::span<char> AllRows(const core::Tensor& x);
 
 }  // namespace conclave::parallel

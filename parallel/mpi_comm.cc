@@ -105,15 +105,6 @@ class MpiComm final : public Comm {
   std::vector<std::unique_ptr<Slot>> slots_;  // by ticket
 };
 
-// Rows [begin, end) of x as bytes.
-std::span<char> Rows(const Tensor& x, int64_t begin, int64_t end) {
-  const int64_t row_bytes = RowBytes(x);
-  if (begin == end || row_bytes == 0) return {};
-  return {x.As<char>() + begin * row_bytes, static_cast<size_t>((end - begin) * row_bytes)};
-}
-
-std::span<char> AllRows(const Tensor& x) { return Rows(x, 0, NumRows(x)); }
-
 // Calls visit(pointer, bytes as an int) for each chunk; once for nothing, so that both sides of a message agree.
 template <class Visit>
 void ForEachChunk(std::span<char> bytes, Visit visit) {

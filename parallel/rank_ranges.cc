@@ -28,9 +28,15 @@ std::string HostRangesText(std::span<const std::string> host_of_rank) {
     if (of_host.empty()) hosts.push_back(host_of_rank[rank]);
     of_host.push_back(static_cast<int>(rank));
   }
+  constexpr size_t kMostListed = 8, kEnd = 2;
   std::string text;
-  for (const std::string& host : hosts) {
-    absl::StrAppend(&text, text.empty() ? "" : "; ", host, ": ", RangesText(ranks[host]));
+  for (size_t i = 0; i < hosts.size(); ++i) {
+    absl::StrAppend(&text, text.empty() ? "" : "; ");
+    if (hosts.size() > kMostListed && i == kMostListed - kEnd) {
+      text += "...; ";
+      i = hosts.size() - kEnd;
+    }
+    absl::StrAppend(&text, hosts[i], ": ", RangesText(ranks[hosts[i]]));
   }
   return text;
 }

@@ -162,12 +162,6 @@ Operation& Group::FindMessage(int sender, int receiver, int tag, int member) {
   return operation;
 }
 
-std::span<char> Rows(const Tensor& x, int64_t begin, int64_t end) {
-  const int64_t row_bytes = RowBytes(x);
-  if (begin == end || row_bytes == 0) return {};
-  return {x.As<char>() + begin * row_bytes, static_cast<size_t>((end - begin) * row_bytes)};
-}
-
 // target[i] becomes the sum (maximum) over it and the sources, which are other members' buffers of the same length;
 // with kSum and kMax the sources become the same. In blocks, so that the target stays in the first cache.
 template <class T>
@@ -325,8 +319,8 @@ void ThreadComm::Copy(const Operation& operation, int from, int to) const {
       received = Rows(target.receive, target.receive_offsets[from], target.receive_offsets[from + 1]);
       break;
     default:
-      sent = Rows(source.send, 0, NumRows(source.send));
-      received = Rows(target.receive, 0, NumRows(target.receive));
+      sent = AllRows(source.send);
+      received = AllRows(target.receive);
   }
   if (sent.size() != received.size()) {
     const bool message = operation.kind == Kind::kMessage;
@@ -339,7 +333,8 @@ void ThreadComm::Copy(const Operation& operation, int from, int to) const {
 
 void ThreadComm::Sum(const Operation& operation, int slice) const {
   const Part& owner = operation.parts[slice];
-  const int64_t elements = NumRows(owner.receive) * RowBytes(owner.receive) / SizeOf(owner.receive.dtype);
+  const std::span<char> whole = AllRows(owner.receive);
+  const int64_t elements = static_cast<int64_t>(whole.size()) / SizeOf(owner.receive.dtype);
   int64_t begin = elements * slice / operation.size, end = elements * (slice + 1) / operation.size;
   if (operation.kind == Kind::kReduceScatter) {
     const int64_t row = RowBytes(owner.receive) / SizeOf(DType::kI64);
@@ -347,8 +342,7 @@ void ThreadComm::Sum(const Operation& operation, int slice) const {
     end = owner.send_offsets[slice + 1] * row;
   }
   for (int member = 0; member < operation.size; ++member) {
-    const Part& part = operation.parts[member];
-    if (NumRows(part.receive) * RowBytes(part.receive) != NumRows(owner.receive) * RowBytes(owner.receive)) {
+    if (AllRows(operation.parts[member].receive).size() != whole.size()) {
       Fail(Name(operation.kind), "the tensors of the ranks differ in size");
     }
   }

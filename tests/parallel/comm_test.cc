@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -81,10 +82,11 @@ TEST(CommDeathTest, RefusesToWaitTwice) {
 TEST(RunRanks, EndsTheProgramWhenARankLeavesTheOthersWaiting) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto leave_early = [] {
-    RunRanks(2, [](Comm& comm) {
+    const auto rank_1_leaves = [](Comm& comm) {
       ASSERT_EQ(comm.rank(), 0) << "a failure of the test inside the test";
       comm.Barrier();
-    });
+    };
+    RunRanks(2, rank_1_leaves, std::chrono::seconds(1));
   };
   EXPECT_EXIT(leave_early(), ::testing::ExitedWithCode(1), "rank 0 still runs\nrank 1 has returned\nRunRanks");
 }

@@ -153,6 +153,13 @@ TEST(RankRanges, JoinConsecutiveNumbers) {
 
 TEST(RankRanges, ListHostsByTheirFirstRank) {
   EXPECT_EQ(HostRangesText(std::vector<std::string>{"b", "b", "a", "b", "a"}), "b: 0-1, 3; a: 2, 4");
+  EXPECT_EQ(HostRangesText(std::vector<std::string>{}), "");
+  std::vector<std::string> many;
+  for (int rank = 0; rank < 24; ++rank) many.push_back("n" + std::to_string(rank / 2));
+  EXPECT_EQ(HostRangesText(many),
+            "n0: 0-1; n1: 2-3; n2: 4-5; n3: 6-7; n4: 8-9; n5: 10-11; ...; n10: 20-21; n11: 22-23");
+  many.resize(16);
+  EXPECT_EQ(HostRangesText(many).find("..."), std::string::npos);
 }
 
 }  // namespace

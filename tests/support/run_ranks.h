@@ -22,9 +22,10 @@
 namespace conclave::parallel::test {
 
 // Calls fn(world) on n threads and returns when all are done; failures name their rank. A rank that leaves early, say
-// by a failed ASSERT, leaves its peers waiting for ever: then the test program says so and ends.
-inline void RunRanks(int n, const std::function<void(Comm&)>& fn) {
-  constexpr std::chrono::seconds kAfterFailure{2}, kAfterFirst{120};
+// by a failed ASSERT, leaves its peers waiting for ever: if some still run `patience` after the first has returned, the
+// test program says so and ends.
+inline void RunRanks(int n, const std::function<void(Comm&)>& fn,
+                     std::chrono::seconds patience = std::chrono::seconds(30)) {
   std::vector<std::unique_ptr<Comm>> comms = MakeThreadComms(n);
   std::mutex mutex;
   std::condition_variable changed;
@@ -48,11 +49,7 @@ inline void RunRanks(int n, const std::function<void(Comm&)>& fn) {
   {
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] { return num_done > 0; });
-    const auto first = std::chrono::steady_clock::now();
-    while (num_done < n) {
-      changed.wait_for(lock, std::chrono::milliseconds(100));
-      const auto limit = ::testing::Test::HasFailure() ? kAfterFailure : kAfterFirst;
-      if (num_done == n || std::chrono::steady_clock::now() - first < limit) continue;
+    if (!changed.wait_for(lock, patience, [&] { return num_done == n; })) {
       for (int rank = 0; rank < n; ++rank) {
         std::fprintf(stderr, "rank %d %s\n", rank, done[rank] ? "has returned" : "still runs");
       }
