@@ -10,16 +10,15 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
-
-#include "absl/strings/str_format.h"
 
 #include "core/base/check.h"
 #include "core/base/rng.h"
 #include "core/device/device.h"
-#include "core/model/counting_kernels.h"
 #include "parallel/expert_exchange.h"
 #include "parallel/thread_comm.h"
 
