@@ -39,19 +39,18 @@ int64_t ExchangeHop::num_experts() const {
 // begins, say how many tokens each row has.
 void ExchangeHop::BeginCounts(Lane& lane, StagePass& pass, Tensor experts, std::span<const int32_t> row_offsets,
                               HopState& state) const {
-  Arena& saved = pass.SavedForInputGrad();
+  Arena &saved = pass.SavedForInputGrad(), &buffers = Buffers(lane, pass);
   const int64_t t = experts.size(0), k = experts.size(1), members = size();
   const int64_t rows = static_cast<int64_t>(row_offsets.size()) - 1;
-  Arena::Scope scope(lane.scratch);
   Arena& copy_slots = returned_ == ReturnedRows::kSummed ? saved : lane.scratch;
   state.copies = {.slot = copy_slots.Allocate(DType::kI32, {t, k}),
                   .token = saved.Allocate(DType::kI32, {t * std::min(k, members)}),
                   .expert_offsets = saved.Allocate(DType::kI32, {members + 1}),
-                  .segment_offsets = pass.until_block_end.Allocate(DType::kI32, {members * rows + 1})};
+                  .segment_offsets = buffers.Allocate(DType::kI32, {members * rows + 1})};
   state.choices = {.slot = saved.Allocate(DType::kI32, {t, k}),
                    .token = lane.scratch.Allocate(DType::kI32, {t * k}),
                    .expert_offsets = saved.Allocate(DType::kI32, {members + 1}),
-                   .segment_offsets = pass.until_block_end.Allocate(DType::kI32, {members * rows + 1})};
+                   .segment_offsets = buffers.Allocate(DType::kI32, {members * rows + 1})};
   const Tensor map = ToScratch(lane, pass, member_of_), offsets = ToScratch(lane, pass, row_offsets);
   const Tensor targets = lane.scratch.Allocate(DType::kI32, {t, k});
   lane.kernels.MapExperts(experts, map, Repeats::kOnce, targets);
@@ -67,7 +66,7 @@ void ExchangeHop::BeginCounts(Lane& lane, StagePass& pass, Tensor experts, std::
 }
 
 Transfer ExchangeHop::BeginCount(Lane& lane, StagePass& pass, Tensor starts, const HopState& state) const {
-  const Tensor received = pass.until_block_end.Allocate(DType::kI32, {state.count_offsets.received.back()});
+  const Tensor received = Buffers(lane, pass).Allocate(DType::kI32, {state.count_offsets.received.back()});
   return Begin(lane, pass, starts, state.count_offsets.sent, received, state.count_offsets.received);
 }
 
@@ -123,32 +122,22 @@ void ExchangeHop::BeginGradients(Lane& lane, StagePass& pass, Tensor dy, HopStat
 Tensor ExchangeHop::EndGradients(Lane& lane, HopState& state) const { return End(lane, state.x); }
 
 void ExchangeHop::BeginReturn(Lane& lane, StagePass& pass, const ChoiceRows& rows, HopState& state) const {
-  Arena& arena = pass.until_block_end;
-  const int64_t hidden = rows.rows.size(1);
-  const DType dtype = rows.rows.dtype;
-  Arena::Scope scope(lane.scratch);
-  const Permutation order{.slot = {},
-                          .token = lane.scratch.Allocate(DType::kI32, {state.choices_received}),
-                          .expert_offsets = rows.offsets,
-                          .segment_offsets = {}};
-  lane.kernels.ListSlots(rows.weight_slot, order.token);
-  if (returned_ == ReturnedRows::kSummed) {
-    const Tensor sums = arena.Allocate(dtype, {state.num_received, hidden});
+  const bool summed = returned_ == ReturnedRows::kSummed;
+  Permutation order{.slot = {}, .token = {}, .expert_offsets = rows.offsets, .segment_offsets = {}};
+  if (!summed || rows.weight) {
+    order.token = lane.scratch.Allocate(DType::kI32, {state.choices_received});
+    lane.kernels.ListSlots(rows.weight_slot, order.token);
+  }
+  if (summed) {
+    const int64_t hidden = rows.rows.size(1);
+    const Tensor sums = Buffers(lane, pass).Allocate(rows.rows.dtype, {state.num_received, hidden});
     lane.kernels.Combine({.rows = rows.rows, .slot = rows.row_slot, .shared = {}, .addend = {}, .y = sums});
-    const Tensor home = arena.Allocate(dtype, {state.num_sent, hidden});
+    const Tensor home = Buffers(lane, pass).Allocate(rows.rows.dtype, {state.num_sent, hidden});
     state.rows = Begin(lane, pass, sums, state.copy_offsets.received, home, state.copy_offsets.sent);
   } else {
-    const Tensor packed = arena.Allocate(dtype, {state.choices_received, hidden});
-    lane.kernels.GatherRows(rows.rows, order, packed);
-    const Tensor home = arena.Allocate(dtype, {state.choices_sent, hidden});
-    state.rows = Begin(lane, pass, packed, state.choice_offsets.received, home, state.choice_offsets.sent);
+    state.rows = BeginChoices(lane, pass, rows.rows, order, state);
   }
-  state.weight = {};
-  if (!rows.weight) return;
-  const Tensor packed = arena.Allocate(DType::kF32, {state.choices_received, 1});
-  lane.kernels.GatherRows(rows.weight.SplitLast(1), order, packed);
-  const Tensor home = arena.Allocate(DType::kF32, {state.choices_sent, 1});
-  state.weight = Begin(lane, pass, packed, state.choice_offsets.received, home, state.choice_offsets.sent);
+  state.weight = rows.weight ? BeginChoices(lane, pass, rows.weight.SplitLast(1), order, state) : Transfer();
 }
 
 ChoiceRows ExchangeHop::EndReturn(Lane& lane, HopState& state) const {
@@ -161,10 +150,18 @@ ChoiceRows ExchangeHop::EndReturn(Lane& lane, HopState& state) const {
 }
 
 Transfer ExchangeHop::BeginCopies(Lane& lane, StagePass& pass, Tensor x, const HopState& state) const {
-  const Tensor packed = pass.until_block_end.Allocate(x.dtype, {state.num_sent, x.size(1)});
+  const Tensor packed = Buffers(lane, pass).Allocate(x.dtype, {state.num_sent, x.size(1)});
   lane.kernels.GatherRows(x, state.copies, packed);
-  const Tensor received = pass.until_block_end.Allocate(x.dtype, {state.num_received, x.size(1)});
+  const Tensor received = Buffers(lane, pass).Allocate(x.dtype, {state.num_received, x.size(1)});
   return Begin(lane, pass, packed, state.copy_offsets.sent, received, state.copy_offsets.received);
+}
+
+Transfer ExchangeHop::BeginChoices(Lane& lane, StagePass& pass, Tensor rows, const Permutation& order,
+                                   const HopState& state) const {
+  const Tensor packed = Buffers(lane, pass).Allocate(rows.dtype, {state.choices_received, rows.size(1)});
+  lane.kernels.GatherRows(rows, order, packed);
+  const Tensor home = Buffers(lane, pass).Allocate(rows.dtype, {state.choices_sent, rows.size(1)});
+  return Begin(lane, pass, packed, state.choice_offsets.received, home, state.choice_offsets.sent);
 }
 
 Transfer ExchangeHop::Begin(Lane& lane, StagePass& pass, Tensor send, std::span<const int64_t> send_offsets,

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/model/token_exchange.h"
@@ -20,6 +21,9 @@ enum class ReturnedRows {
   kEachChoice,  // the bits of one rank alone
   kSummed,      // who holds several experts of a token adds their rows: fewer bytes
 };
+
+// When a hop is waited for: in a later phase of the block than it begins, or in the same.
+enum class HopSpan { kAcrossPhases, kWithinPhase };
 
 struct HopTokens {
   core::Tensor x;        // [T, D]
@@ -64,11 +68,13 @@ struct HopState {
   std::vector<int32_t> host_sent, host_received;  // counts on their way to the host
 };
 
+// Buffers of what is under way lie in pass.until_block_end or, within a phase, in lane.scratch, as all that is
+// temporary does: the caller's scope frees it.
 class ExchangeHop {
  public:
   // member_of: [experts] where the way to each leads; -1: this hop does not lead there.
-  ExchangeHop(Comm& comm, std::vector<int32_t> member_of, ReturnedRows returned)
-      : comm_(comm), member_of_(std::move(member_of)), returned_(returned) {}
+  ExchangeHop(Comm& comm, std::vector<int32_t> member_of, HopSpan span, ReturnedRows returned)
+      : comm_(comm), member_of_(std::move(member_of)), span_(span), returned_(returned) {}
 
   int size() const { return comm_.size(); }
   int64_t num_experts() const;  // that this hop leads to
@@ -90,16 +96,24 @@ class ExchangeHop {
   ChoiceRows EndReturn(core::Lane& lane, HopState& state) const;
 
  private:
+  core::Arena& Buffers(core::Lane& lane, core::StagePass& pass) const {
+    return span_ == HopSpan::kWithinPhase ? lane.scratch : pass.until_block_end;
+  }
   Transfer BeginCount(core::Lane& lane, core::StagePass& pass, core::Tensor starts, const HopState& state) const;
   void EndCount(core::Lane& lane, Transfer& counts, core::Tensor sent_offsets, HopState& state,
                 MemberOffsets& offsets) const;
+  // x [T, W], a copy to each member that needs it.
   Transfer BeginCopies(core::Lane& lane, core::StagePass& pass, core::Tensor x, const HopState& state) const;
+  // rows [choices, W], sent home in `order`.
+  Transfer BeginChoices(core::Lane& lane, core::StagePass& pass, core::Tensor rows, const core::Permutation& order,
+                        const HopState& state) const;
   Transfer Begin(core::Lane& lane, core::StagePass& pass, core::Tensor send, std::span<const int64_t> send_offsets,
                  core::Tensor receive, std::span<const int64_t> receive_offsets) const;
   core::Tensor End(core::Lane& lane, Transfer& transfer) const;
 
   Comm& comm_;
   const std::vector<int32_t> member_of_;
+  const HopSpan span_;
   const ReturnedRows returned_;
 };
 

@@ -28,8 +28,8 @@ struct ExpertNodes {
   int num_groups = 1;  // of the router, consecutive experts; stay together on a node where the nodes divide them
 };
 
-// load: tokens of each expert, [experts]. The largest load of a rank is at most that of consecutive experts; ranks differ
-// by at most one expert. Equal loads are packed in order of ids, so all ranks of a job come to the same result.
+// load: tokens of each expert, [experts]. No rank gets more than the fullest of a placement in order of ids; ranks
+// differ by at most one expert. Equal loads are packed in order of ids, so all ranks of a job come to the same result.
 ExpertPlacement MakeBalancedPlacement(std::span<const int64_t> load, const ExpertNodes& nodes);
 
 // Tokens of the rank that gets most.

@@ -13,7 +13,7 @@ using core::Arena;
 using core::DType;
 using core::ExchangeRows;
 using core::Lane;
-using core::Permutation;
+using core::PassMode;
 using core::Repeats;
 using core::RoutedTokens;
 using core::StagePass;
@@ -25,8 +25,9 @@ constexpr size_t kMaxHops = 2;
 
 struct ExpertExchangeState final : core::ExchangeState {
   HopState hops[kMaxHops];
-  Tensor experts;                    // i32 [T, k] of this rank's tokens
-  std::vector<int32_t> row_offsets;  // of this rank's tokens, an empty row at the end
+  Tensor experts;                                  // i32 [T, k] of this rank's tokens
+  int64_t transfers_begin = 0, transfers_end = 0;  // of what is under way, in StagePass::until_block_end
+  std::vector<int32_t> row_offsets;                // of this rank's tokens, an empty row at the end
 };
 
 class ExpertExchange final : public core::TokenExchange {
@@ -48,9 +49,9 @@ class ExpertExchange final : public core::TokenExchange {
   static ExpertExchangeState& StateOf(RoutedTokens& routed);
   // Rows of the batch at the ranks whose tokens member `member` of a hop sends in it.
   int64_t RowsOfMember(const StagePass& pass, size_t hop, int64_t member) const;
-  void BeginCounts(size_t hop, Lane& lane, StagePass& pass, Tensor experts, std::span<const int32_t> row_offsets,
-                   ExpertExchangeState& state) const;
-  void EndCounts(size_t hop, Lane& lane, StagePass& pass, ExpertExchangeState& state) const;
+  void BeginHopCounts(size_t hop, Lane& lane, StagePass& pass, Tensor experts, std::span<const int32_t> row_offsets,
+                      ExpertExchangeState& state) const;
+  void EndHopCounts(size_t hop, Lane& lane, StagePass& pass, ExpertExchangeState& state) const;
   void SortByExpert(Lane& lane, StagePass& pass, const HopTokens& tokens, const HopState& last,
                     RoutedTokens& routed) const;
 
@@ -70,7 +71,7 @@ ExpertExchange::ExpertExchange(const ExpertAxis& axis, const ExpertPlacement& pl
   local_index_.assign(num_experts, -1);
   for (size_t i = 0; i < experts_.size(); ++i) local_index_[experts_[i]] = static_cast<int32_t>(i);
   if (!axis.second) {
-    hops_.emplace_back(*axis.first, placement.rank_of, returned);
+    hops_.emplace_back(*axis.first, placement.rank_of, HopSpan::kAcrossPhases, returned);
     return;
   }
   std::vector<int32_t> node_of = placement.rank_of, rank_in_node(num_experts, -1);
@@ -78,8 +79,8 @@ ExpertExchange::ExpertExchange(const ExpertAxis& axis, const ExpertPlacement& pl
     node_of[e] = placement.rank_of[e] / axis.second->size();
     if (node_of[e] == axis.first->rank()) rank_in_node[e] = placement.rank_of[e] % axis.second->size();
   }
-  hops_.emplace_back(*axis.first, std::move(node_of), returned);
-  hops_.emplace_back(*axis.second, std::move(rank_in_node), returned);
+  hops_.emplace_back(*axis.first, std::move(node_of), HopSpan::kAcrossPhases, returned);
+  hops_.emplace_back(*axis.second, std::move(rank_in_node), HopSpan::kWithinPhase, returned);
 }
 
 ExpertExchangeState& ExpertExchange::StateOf(RoutedTokens& routed) {
@@ -118,11 +119,12 @@ void ExpertExchange::BeginCounts(Lane& lane, StagePass& pass, Tensor experts, Ro
   state.row_offsets.resize(pass.rows + 2);
   for (int64_t row = 0; row <= pass.rows; ++row) state.row_offsets[row] = static_cast<int32_t>(row * pass.length);
   state.row_offsets.back() = static_cast<int32_t>(pass.num_tokens());
-  BeginCounts(0, lane, pass, experts, state.row_offsets, state);
+  Arena::Scope scope(lane.scratch);
+  BeginHopCounts(0, lane, pass, experts, state.row_offsets, state);
 }
 
-void ExpertExchange::BeginCounts(size_t hop, Lane& lane, StagePass& pass, Tensor experts,
-                                 std::span<const int32_t> row_offsets, ExpertExchangeState& state) const {
+void ExpertExchange::BeginHopCounts(size_t hop, Lane& lane, StagePass& pass, Tensor experts,
+                                    std::span<const int32_t> row_offsets, ExpertExchangeState& state) const {
   HopState& here = state.hops[hop];
   here.member_rows.resize(hops_[hop].size());
   for (size_t m = 0; m < here.member_rows.size(); ++m) {
@@ -131,7 +133,7 @@ void ExpertExchange::BeginCounts(size_t hop, Lane& lane, StagePass& pass, Tensor
   hops_[hop].BeginCounts(lane, pass, experts, row_offsets, here);
 }
 
-void ExpertExchange::EndCounts(size_t hop, Lane& lane, StagePass& pass, ExpertExchangeState& state) const {
+void ExpertExchange::EndHopCounts(size_t hop, Lane& lane, StagePass& pass, ExpertExchangeState& state) const {
   HopState& here = state.hops[hop];
   ExchangeRows& rows = pass.exchange_rows[index_];
   const bool last = hop + 1 == hops_.size();
@@ -150,20 +152,26 @@ void ExpertExchange::EndCounts(size_t hop, Lane& lane, StagePass& pass, ExpertEx
 
 void ExpertExchange::BeginDispatch(Lane& lane, StagePass& pass, Tensor x, Tensor weights, RoutedTokens& routed) {
   ExpertExchangeState& state = StateOf(routed);
-  EndCounts(0, lane, pass, state);
+  EndHopCounts(0, lane, pass, state);
+  state.transfers_begin = pass.until_block_end.used();
   hops_[0].BeginTokens(lane, pass, {.x = x, .experts = state.experts, .weights = weights}, state.hops[0]);
+  state.transfers_end = pass.until_block_end.used();
 }
 
 void ExpertExchange::EndDispatch(Lane& lane, StagePass& pass, RoutedTokens& routed) {
   ExpertExchangeState& state = StateOf(routed);
+  CHECK_EQ(pass.until_block_end.used(), state.transfers_end);
+  Arena::Scope scope(lane.scratch);
   HopTokens tokens = hops_[0].EndTokens(lane, state.hops[0]);
   if (axis_.second) {
-    BeginCounts(1, lane, pass, tokens.experts, state.hops[0].received_rows, state);
-    EndCounts(1, lane, pass, state);
+    BeginHopCounts(1, lane, pass, tokens.experts, state.hops[0].received_rows, state);
+    EndHopCounts(1, lane, pass, state);
     hops_[1].BeginTokens(lane, pass, tokens, state.hops[1]);
     tokens = hops_[1].EndTokens(lane, state.hops[1]);
   }
   SortByExpert(lane, pass, tokens, state.hops[hops_.size() - 1], routed);
+  // In a forward-only pass the sorted rows lie there, too.
+  if (pass.mode != PassMode::kForwardOnly) pass.until_block_end.ReleaseTo(state.transfers_begin);
 }
 
 void ExpertExchange::SortByExpert(Lane& lane, StagePass& pass, const HopTokens& tokens, const HopState& last,
@@ -179,7 +187,6 @@ void ExpertExchange::SortByExpert(Lane& lane, StagePass& pass, const HopTokens& 
                         .segment_offsets = until_weight.Allocate(DType::kI32, {num_experts * rows + 1})};
   routed.x = until_weight.Allocate(tokens.x.dtype, {routed.max_rows, tokens.x.size(1)});
   routed.weight = until_input.Allocate(DType::kF32, {routed.max_rows});
-  Arena::Scope scope(lane.scratch);
   const Tensor local = lane.scratch.Allocate(DType::kI32, {t, k});
   lane.kernels.MapExperts(tokens.experts, ToScratch(lane, pass, local_index_), Repeats::kKeep, local);
   const std::span<const int32_t> row_offsets(last.received_rows.data(), rows + 1);
@@ -191,6 +198,7 @@ void ExpertExchange::SortByExpert(Lane& lane, StagePass& pass, const HopTokens& 
 // Hops end where the next begins: only the first one's rows are on their way between phases.
 void ExpertExchange::BeginReturn(Lane& lane, StagePass& pass, Tensor rows, Tensor weight, RoutedTokens& routed) {
   ExpertExchangeState& state = StateOf(routed);
+  Arena::Scope scope(lane.scratch);
   ChoiceRows back{.rows = rows,
                   .row_slot = routed.permutation.slot,
                   .weight = weight,
@@ -212,17 +220,23 @@ void ExpertExchange::EndReturn(Lane& lane, StagePass&, RoutedTokens& routed) {
 }
 
 void ExpertExchange::BeginGradients(Lane& lane, StagePass& pass, Tensor dy, RoutedTokens& routed) {
-  hops_[0].BeginGradients(lane, pass, dy, StateOf(routed).hops[0]);
+  ExpertExchangeState& state = StateOf(routed);
+  state.transfers_begin = pass.until_block_end.used();
+  hops_[0].BeginGradients(lane, pass, dy, state.hops[0]);
+  state.transfers_end = pass.until_block_end.used();
 }
 
 void ExpertExchange::EndGradients(Lane& lane, StagePass& pass, RoutedTokens& routed, Tensor d_rows) {
   ExpertExchangeState& state = StateOf(routed);
+  CHECK_EQ(pass.until_block_end.used(), state.transfers_end);
+  Arena::Scope scope(lane.scratch);
   Tensor dy = hops_[0].EndGradients(lane, state.hops[0]);
   if (axis_.second) {
     hops_[1].BeginGradients(lane, pass, dy, state.hops[1]);
     dy = hops_[1].EndGradients(lane, state.hops[1]);
   }
   lane.kernels.GatherRows(dy, routed.permutation, d_rows);
+  pass.until_block_end.ReleaseTo(state.transfers_begin);
 }
 
 }  // namespace

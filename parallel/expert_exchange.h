@@ -18,8 +18,8 @@
 namespace conclave::parallel {
 
 // The ranks that tokens are exchanged with. In one hop `first` holds all of them. In two, `first` holds the ranks with
-// the same index in every node, `second` those of this node, and rank r of the axis is first->rank() * second->size() +
-// second->rank(). They outlive the exchanges.
+// the same index in every node, `second` those of this node (expert_inter, expert_intra of mesh.h), and ranks of the
+// axis count node by node. They outlive the exchanges.
 struct ExpertAxis {
   Comm* first = nullptr;
   Comm* second = nullptr;  // null: one hop

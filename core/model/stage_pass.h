@@ -26,9 +26,9 @@ struct Lane {
 // exchange goes between nodes first, then inside.
 struct ExchangeRows {
   int64_t routed = 0;        // rows of this rank's experts
-  int64_t sent[2] = {};      // copies of tokens that leave, by hop
+  int64_t sent[2] = {};      // copies of tokens that leave, by hop, those that stay on this rank included
   int64_t received[2] = {};  // and arrive
-  int64_t returned[2] = {};  // rows that go home
+  int64_t returned[2] = {};  // choices of what was sent: their rows come home, or sums of them
   bool operator==(const ExchangeRows&) const = default;
 };
 

@@ -9,9 +9,9 @@
 //   Experts    EndDispatch .. BeginReturn         EndGradients .. BeginReturn
 //   Combine    EndReturn                          BeginGradients
 //
-// What comes home is one row for each choice of a token, unsummed; the block adds them in ascending order of experts. An
-// exchange that gives up equal bits may bring home sums of them.
-// Legend: T tokens of this rank; R routed rows on this rank; k experts per token; E experts of this rank; D hidden.
+// What comes home is one row for each choice of a token, unsummed; the block adds them in ascending order of experts.
+// An exchange that gives up equal bits may bring home sums of them. Legend: T tokens of this rank; R routed rows on
+// this rank; k experts per token; E experts of this rank; D hidden.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +46,9 @@ struct RoutedTokens {
 class TokenExchange {
  public:
   virtual ~TokenExchange() = default;
+
+  // Nothing else is allocated in StagePass::until_block_end between BeginDispatch and EndDispatch, nor between
+  // BeginGradients and EndGradients: their buffers are freed there, except in a forward-only pass.
 
   // Experts on this rank, ascending: the matrices of its grouped products.
   virtual const std::vector<int64_t>& local_experts() const = 0;

@@ -28,10 +28,10 @@ struct MoeProblem {
   int64_t experts = 7, top_k = 3, hidden = 20, width = 12, length = 9;
   int64_t rows = 8;         // of the whole batch
   std::vector<float> bias;  // [experts] of the choice; empty: zeros
+  int64_t padding = 2;      // tokens at the end of every third row
   bool shared_expert = true;
-  // Padding at the end of every third row.
   int32_t PositionOf(int64_t row, int64_t s) const {
-    return row % 3 == 1 && s >= length - 2 ? -1 : static_cast<int32_t>(s);
+    return row % 3 == 1 && s >= length - padding ? -1 : static_cast<int32_t>(s);
   }
 };
 
@@ -72,7 +72,7 @@ class MoeOfRank {
   const MoeProblem problem_;
   const int64_t first_row_, rows_;
   const std::vector<int64_t> group_rows_;
-  std::unique_ptr<core::Device> device_ = core::test::CreateCpuDevice(core::test::AllDevices().targets().back(), 1);
+  std::unique_ptr<core::Device> device_ = core::CreateDevice({.name = "cpu", .num_threads = 1}).value();
   std::unique_ptr<core::Stream> stream_ = device_->CreateStream();
   std::unique_ptr<core::Kernels> kernels_ = device_->CreateKernels(*stream_);
   core::test::DeviceArrays arrays_{*device_};

@@ -3,10 +3,13 @@
 // leave the other ranks waiting in a barrier.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <string_view>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 
@@ -15,6 +18,7 @@
 #include "parallel/job.h"
 #include "parallel/mesh.h"
 #include "tests/parallel/comm_cases.h"
+#include "tests/parallel/moe_on_ranks.h"
 
 namespace conclave::parallel::test {
 namespace {
@@ -45,6 +49,35 @@ TEST(MpiComm, SplitsByMesh) {
   EXPECT_EQ(comms.expert_inter->size(), 2);
   EXPECT_EQ(comms.expert_inter->rank(), World()->rank() / 2);
   EXPECT_EQ(comms.expert_intra->rank(), World()->rank() % 2);
+}
+
+// Each rank compares its rows, and the sums over all ranks, with what it computes alone.
+TEST(MpiExpertExchange, GivesTheBitsOfOneRankInOneHopAndInTwo) {
+  Comm& world = *World();
+  const MoeProblem problem;
+  const std::vector<int64_t> rank_rows(world.size(), problem.rows / world.size());
+  const MoeResult alone = RunMoeAlone(problem);
+  const auto inter = world.Split(world.rank() % 2, "expert_inter"),
+             intra = world.Split(world.rank() / 2, "expert_intra");
+  for (const ExpertAxis& axis : {ExpertAxis{&world}, ExpertAxis{inter.get(), intra.get()}}) {
+    auto exchange =
+        MakeExpertExchange(axis, MakeContiguousPlacement(problem.experts, world.size()), ReturnedRows::kEachChoice, 0);
+    const int64_t rows = rank_rows[0], begin = world.rank() * rows;
+    MoeOfRank moe(problem, std::move(exchange), begin, rows, rank_rows);
+    moe.Run();
+    const MoeResult own = moe.Result();
+    const size_t bytes = own.y.size(), first = world.rank() * bytes;
+    EXPECT_TRUE(std::equal(own.y.begin(), own.y.end(), alone.y.begin() + first));
+    EXPECT_TRUE(std::equal(own.dx.begin(), own.dx.end(), alone.dx.begin() + first));
+    for (const auto& [name, sum] : alone.sums) {
+      std::vector<int64_t> total(sum.size(), 0);
+      if (const auto found = own.sums.find(name); found != own.sums.end()) total = found->second;
+      Stream stream;
+      const Tensor tensor(total.data(), DType::kI64, {static_cast<int64_t>(total.size())});
+      world.Wait(stream, world.AllReduce(stream, tensor, Reduction::kSum));
+      EXPECT_EQ(total, sum) << name;
+    }
+  }
 }
 
 int RunLaws(Job& job) {

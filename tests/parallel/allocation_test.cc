@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Communication in a steady step allocates nothing: this program's operator new counts.
+// Neither communication nor an exchange of tokens allocates in a steady step: this program's operator new counts.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -7,6 +7,7 @@
 #include <new>
 #include <vector>
 
+#include "tests/parallel/moe_on_ranks.h"
 #include "tests/support/run_ranks.h"
 
 namespace {
@@ -68,6 +69,24 @@ TEST(Comm, AllocatesNothingInASteadyStep) {
     const int64_t before = allocations.load();
     world.Barrier();
     for (int i = 0; i < 100; ++i) step.Run();
+    world.Barrier();
+    EXPECT_EQ(allocations.load() - before, 0);
+    world.Barrier();
+  });
+}
+
+TEST(ExpertExchange, AllocatesNothingInASteadyStep) {
+  RunRanks(4, [](Comm& world) {
+    const auto first = world.Split(world.rank() % 2, "expert_inter");
+    const auto second = world.Split(world.rank() / 2, "expert_intra");
+    auto exchange =
+        MakeExpertExchange({first.get(), second.get()}, MakeContiguousPlacement(7, 4), ReturnedRows::kEachChoice, 0);
+    MoeOfRank moe({}, std::move(exchange), 2 * world.rank(), 2, {2, 2, 2, 2});
+    for (int i = 0; i < 50; ++i) moe.Run();
+    world.Barrier();
+    const int64_t before = allocations.load();
+    world.Barrier();
+    for (int i = 0; i < 50; ++i) moe.Run();
     world.Barrier();
     EXPECT_EQ(allocations.load() - before, 0);
     world.Barrier();
