@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "parallel/trace.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -8,10 +9,19 @@
 namespace conclave::parallel {
 
 void StartTrace(core::Trace& trace, Comm& all) {
-  all.Barrier();
-  const int64_t begin = trace.Now();
-  all.Barrier();
-  trace.Start(trace.Now() - begin);
+  constexpr int kBarriers = 10;
+  int64_t times[kBarriers], ends[kBarriers];  // nanoseconds
+  for (int i = 0; i < kBarriers; ++i) {
+    const int64_t begin = trace.Now();
+    all.Barrier();
+    ends[i] = trace.Now();
+    times[i] = ends[i] - begin;
+  }
+  core::Stream host;
+  const core::Tensor longest(times, core::DType::kI64, {kBarriers});
+  all.Wait(host, all.AllReduce(host, longest, Reduction::kMax));
+  const auto best = std::min_element(times, times + kBarriers);
+  trace.Start(ends[best - times], *best);
 }
 
 GatheredTrace GatherTrace(const core::Trace& trace, const Layout& layout) {

@@ -12,8 +12,8 @@
 
 namespace conclave::parallel {
 
-// Collective. All ranks leave a barrier at nearly the same instant: that is time zero. By how much it can differ is the
-// time that a barrier takes, and noted.
+// Collective. All ranks leave a barrier at nearly the same instant: the end of the shortest of some is time zero, and
+// by how much it can differ, the time that this barrier took on the slowest rank, is noted.
 void StartTrace(core::Trace& trace, Comm& all);
 
 struct GatheredTrace {

@@ -64,11 +64,11 @@ std::string Event(const TraceSpan& span, int pid, int tid) {
 
 }  // namespace
 
-void Trace::Start(int64_t uncertainty) {
+void Trace::Start(int64_t zero, int64_t uncertainty) {
   spans_.clear();
   num_dropped_ = 0;
   uncertainty_ = uncertainty;
-  zero_ = ClockNanoseconds();
+  zero_ += zero;
 }
 
 int64_t Trace::Now() const { return ClockNanoseconds() - zero_; }

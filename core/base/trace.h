@@ -41,9 +41,9 @@ class Trace {
 
   explicit Trace(int64_t capacity = kDefaultCapacity) { spans_.reserve(static_cast<size_t>(capacity)); }
 
-  // Sets time zero to now and forgets what was recorded. `uncertainty`: by how many nanoseconds that instant may differ
-  // from the one of other ranks.
-  void Start(int64_t uncertainty);
+  // Forgets what was recorded, and sets time zero to what Now() once gave. `uncertainty`: by how many nanoseconds that
+  // instant may differ from the one of other ranks.
+  void Start(int64_t zero, int64_t uncertainty);
   int64_t Now() const;  // nanoseconds
 
   // From `begin` to `end`, as part of what place() says. `category` is a literal.

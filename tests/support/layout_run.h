@@ -3,12 +3,17 @@
 // what the ranks hold: what the layout law compares.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "parallel/trace.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/tiny_model.h"
 
@@ -19,6 +24,8 @@ struct LayoutSetup {
   int ranks = 1;
   int threads = 1;
   int64_t steps = 2;
+  std::function<std::unique_ptr<parallel::Comm>(std::unique_ptr<parallel::Comm>)> wrap = {};  // the world, if given
+  int64_t trace_capacity = 0;                                                                 // spans; 0: no trace
 };
 
 struct LayoutResult {
@@ -26,6 +33,8 @@ struct LayoutResult {
   std::string hash;             // of masters, moments, router biases
   std::vector<double> figures;  // of all steps; the same on every rank
   bool memory_as_planned = true;
+  double seconds = 0;             // of the fastest step
+  parallel::GatheredTrace trace;  // of the steps and the evaluation
 };
 
 // Global tensors put together from boxes; each element must come exactly once.
@@ -70,7 +79,11 @@ inline LayoutResult TrainRank(const LayoutSetup& setup, parallel::Comm& world, A
   LayoutResult result;
   const core::Config& config = setup.config;
   auto device = core::CreateDevice({.num_threads = setup.threads});
-  auto layout = parallel::Layout::Create(config, config.model, optim::BatchRows(config.batch), world, 1);
+  std::unique_ptr<core::Trace> trace;
+  if (setup.trace_capacity > 0) trace = std::make_unique<core::Trace>(setup.trace_capacity);
+  const std::unique_ptr<parallel::Comm> wrapped = setup.wrap ? setup.wrap(world.Split(0, world.name())) : nullptr;
+  auto layout = parallel::Layout::Create(config, config.model, optim::BatchRows(config.batch),
+                                         wrapped ? *wrapped : world, 1, trace.get());
   if (!layout.ok()) return {.error = std::string(layout.status().message())};
   core::Model::Options options{.precision = config.ComputePrecision(),
                                .purpose = core::ParamSet::Purpose::kTraining,
@@ -89,7 +102,11 @@ inline LayoutResult TrainRank(const LayoutSetup& setup, parallel::Comm& world, A
                        static_cast<uint64_t>(step));
   };
   for (int64_t step = 1; step <= setup.steps; ++step) {
-    const optim::StepMetrics metrics = (*trainer)->Step(batch_of(step), step);
+    const core::Batch batch = batch_of(step);
+    const auto begin = std::chrono::steady_clock::now();
+    const optim::StepMetrics metrics = (*trainer)->Step(batch, step);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    result.seconds = step == 1 ? seconds : std::min(result.seconds, seconds);
     EXPECT_TRUE(metrics.finite);
     for (double figure : {metrics.loss, metrics.mtp_loss, metrics.balance_loss, metrics.total_loss, metrics.grad_norm,
                           metrics.load_imbalance}) {
@@ -97,6 +114,7 @@ inline LayoutResult TrainRank(const LayoutSetup& setup, parallel::Comm& world, A
     }
   }
   result.figures.push_back((*trainer)->Evaluate(batch_of(setup.steps + 1)).loss);
+  if (trace) result.trace = parallel::GatherTrace(*trace, **layout);
   result.memory_as_planned = (*trainer)->MeasuredAsPlanned();
   for (const core::StateTensor& tensor : optim::OptimizerTensors(**model)) assembly.Add(tensor);
   return result;
