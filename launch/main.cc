@@ -7,6 +7,7 @@
 #include <functional>
 #include <iterator>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
+#include "core/base/status_macros.h"
 #include "core/base/terminal.h"
 #include "core/config/help.h"
 #include "core/config/nearest.h"
@@ -26,6 +28,7 @@
 #include "launch/help_formatter.h"
 #include "launch/inspect.h"
 #include "launch/option_checks.h"
+#include "launch/ranks.h"
 #include "launch/reference_page.h"
 #include "launch/schedule.h"
 #include "launch/tokenize.h"
@@ -33,12 +36,17 @@
 #include "launch/usage_error.h"
 #include "launch/validate_data.h"
 #include "launch/verify.h"
+#include "parallel/job.h"
 #include "parallel/schedule.h"
 
 namespace conclave::launch {
 namespace {
 
-using Command = std::function<absl::StatusOr<ExitCode>()>;
+struct Command {
+  enum class Ranks { kOne, kMany };
+  std::function<absl::StatusOr<ExitCode>()> run;
+  Ranks ranks = Ranks::kOne;
+};
 
 void AddThreads(CLI::App& app, int& threads) {
   app.add_option("--threads", threads, "threads; 0 = all processors. Never changes a bit")
@@ -57,7 +65,7 @@ void AddFolder(CLI::App& app, std::string& dir, const char* help) {
 
 constexpr char kAnyFolder[] = "model folder, or a run folder (its newest checkpoint)";
 
-void AddTrain(CLI::App& root, TrainOptions& options, Command& command) {
+void AddTrain(CLI::App& root, TrainOptions& options, parallel::Job& job, Command& command) {
   CLI::App& app = *root.add_subcommand("train", "train a model; the same command again resumes");
   app.add_option("CONFIG", options.config, "YAML file (its keys: conclave help)")->required()->type_name(kFile);
   app.add_option("OVERRIDES", options.overrides, "changes such as optim.lr=1e-4 data.train.0.path=my.txt")
@@ -76,7 +84,10 @@ void AddTrain(CLI::App& root, TrainOptions& options, Command& command) {
       ->needs(profile)
       ->capture_default_str()
       ->check(Within<int64_t>(1, 10000));
-  app.callback([&] { command = [&] { return options.validate_data ? ValidateData(options) : Train(options); }; });
+  app.callback([&] {
+    if (!options.validate_data) command.ranks = Command::Ranks::kMany;
+    command.run = [&] { return options.validate_data ? ValidateData(options) : Train(options, job); };
+  });
 }
 
 void AddSampling(CLI::App& app, SamplingOptions& options) {
@@ -127,7 +138,7 @@ void AddGenerate(CLI::App& root, GenerateOptions& options, Command& command) {
   AddPrecision(app, options.precision, "default: as the folder is stored");
   AddThreads(app, options.threads);
   app.footer("The last line of standard error: 16 tokens read in 0.021 s, 8,192 drawn at 12,700 tokens/s");
-  app.callback([&] { command = [&] { return Generate(options); }; });
+  app.callback([&] { command.run = [&] { return Generate(options); }; });
 }
 
 void AddEval(CLI::App& root, EvalOptions& options, Command& command) {
@@ -150,7 +161,7 @@ void AddEval(CLI::App& root, EvalOptions& options, Command& command) {
   app.add_flag("--json", options.json, "one JSON object instead of a table");
   AddPrecision(app, options.precision, "default: as the folder is stored");
   AddThreads(app, options.threads);
-  app.callback([&] { command = [&] { return Eval(options); }; });
+  app.callback([&] { command.run = [&] { return Eval(options); }; });
 }
 
 void AddVerify(CLI::App& root, VerifyOptions& options, Command& command) {
@@ -167,7 +178,7 @@ void AddVerify(CLI::App& root, VerifyOptions& options, Command& command) {
   app.add_flag("--all", options.all, "print every row of the table");
   AddThreads(app, options.threads);
   app.footer("Exit codes: 0 everything within tolerance, 1 not, 2 wrong usage.");
-  app.callback([&] { command = [&] { return Verify(options); }; });
+  app.callback([&] { command.run = [&] { return Verify(options); }; });
 }
 
 void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
@@ -175,7 +186,7 @@ void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
   AddFolder(app, options.dir, kAnyFolder);
   app.add_flag("--hash", options.hash, "print one hash over the whole state, and nothing else");
   app.add_flag("--tensors", options.tensors, "list every tensor");
-  app.callback([&] { command = [&] { return Inspect(options); }; });
+  app.callback([&] { command.run = [&] { return Inspect(options); }; });
 }
 
 void AddTokenize(CLI::App& root, TokenizeOptions& options, Command& command) {
@@ -206,7 +217,7 @@ void AddTokenize(CLI::App& root, TokenizeOptions& options, Command& command) {
       ->capture_default_str();
   app.add_option("--field", options.field, "JSONL: the field that holds the text")->capture_default_str();
   AddThreads(app, options.threads);
-  app.callback([&] { command = [&] { return Tokenize(options); }; });
+  app.callback([&] { command.run = [&] { return Tokenize(options); }; });
 }
 
 void AddSchedule(CLI::App& root, ScheduleOptions& options, Command& command) {
@@ -234,7 +245,7 @@ void AddSchedule(CLI::App& root, ScheduleOptions& options, Command& command) {
       ->check(Above(0, 1e9));
   app.add_flag("--json", options.json, "one JSON object, with begin and end of every cell");
   app.footer("Actions: 2F0 is the forward of micro-batch 0 at stage 2; I input gradient, W weight gradient, B both.");
-  app.callback([&] { command = [&] { return PrintSchedule(options); }; });
+  app.callback([&] { command.run = [&] { return PrintSchedule(options); }; });
 }
 
 void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
@@ -279,7 +290,7 @@ void AddHelp(CLI::App& root, HelpOptions& options, Command& command) {
   app.add_option("KEY", options.topic, "such as optim.lr; none: all groups")->type_name(kKey);
   app.add_flag("--markdown", options.markdown, "print the reference page of all commands and keys");
   app.callback([&] {
-    command = [&]() -> absl::StatusOr<ExitCode> {
+    command.run = [&]() -> absl::StatusOr<ExitCode> {
       if (!options.markdown) return Help(root, options.topic);
       PrintText(ReferencePage(root));
       return ExitCode::kDone;
@@ -294,16 +305,11 @@ void AddCompletion(CLI::App& root, std::string& shell, Command& command) {
   AddChoices(*option, {"bash"});
   app.footer("In this shell: source <(conclave completion bash)");
   app.callback([&] {
-    command = [&]() -> absl::StatusOr<ExitCode> {
+    command.run = [&]() -> absl::StatusOr<ExitCode> {
       PrintText(BashCompletion(root));
       return ExitCode::kDone;
     };
   });
-}
-
-ExitCode Fail(const std::string& message, ExitCode code) {
-  fputs((core::Styled(STDERR_FILENO, core::Style::kRed, "error: ") + message + "\n").c_str(), stderr);
-  return code;
 }
 
 // What an argument that no command or option is was meant to be: " (did you mean --top-p?)".
@@ -316,7 +322,7 @@ std::string Suggestion(const CLI::App& app, const std::string& argument) {
   return nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest);
 }
 
-ExitCode FailToParse(const CLI::App& root, const CLI::ParseError& error) {
+absl::Status WrongArguments(const CLI::App& root, const CLI::ParseError& error) {
   const std::vector<CLI::App*> parsed = root.get_subcommands();
   const CLI::App& app = parsed.empty() ? root : *parsed.front();
   const std::string name = parsed.empty() ? "conclave" : "conclave " + app.get_name();
@@ -324,10 +330,39 @@ ExitCode FailToParse(const CLI::App& root, const CLI::ParseError& error) {
   const std::string message =
       unknown.empty() ? error.what()
                       : absl::StrFormat("unknown argument %s%s", unknown.front(), Suggestion(app, unknown.front()));
-  return Fail(absl::StrFormat("%s\nAll options: %s --help", message, name), ExitCode::kUsage);
+  return UsageError(absl::StrFormat("%s\nAll options: %s --help", message, name));
 }
 
-ExitCode RunProgram(int argc, char** argv) {
+// Sets the command.
+absl::Status Parse(int argc, char** argv, CLI::App& app, Command& command) {
+  const std::string first = argv[1];
+  if (!first.starts_with('-') && FindCommand(app, first) == nullptr) {
+    const std::vector<std::string> names = CommandNames(app);
+    const std::string_view nearest = core::Nearest(first, names);
+    return UsageError(absl::StrFormat("unknown command %s%s\nAll commands: conclave --help", first,
+                                      nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest)));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {  // also --help and --version
+    if (error.get_exit_code() != static_cast<int>(CLI::ExitCodes::Success)) return WrongArguments(app, error);
+    std::ostringstream text;
+    app.exit(error, text, text);
+    command.run = [text = text.str()]() -> absl::StatusOr<ExitCode> {
+      PrintText(text);
+      return ExitCode::kDone;
+    };
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRanks(const Command& command, int ranks) {
+  if (ranks == 1 || command.ranks == Command::Ranks::kMany) return absl::OkStatus();
+  return UsageError(absl::StrFormat(
+      "this command runs on one rank, and %d were started: leave out mpirun or srun (train runs on many)", ranks));
+}
+
+absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   CLI::App app("Conclave trains mixture-of-experts models of the DeepSeek-V3 kind, from text to a Hugging Face folder.",
                "conclave");
   app.formatter(std::make_shared<HelpFormatter>());
@@ -346,7 +381,7 @@ ExitCode RunProgram(int argc, char** argv) {
   ScheduleOptions schedule;
   HelpOptions help;
   std::string shell;
-  AddTrain(app, train, command);
+  AddTrain(app, train, job, command);
   AddGenerate(app, generate, command);
   AddEval(app, eval, command);
   AddVerify(app, verify, command);
@@ -356,31 +391,31 @@ ExitCode RunProgram(int argc, char** argv) {
   AddHelp(app, help, command);
   AddCompletion(app, shell, command);
   if (argc < 2) {
-    fputs(app.help().c_str(), stderr);
+    if (IsFirst(job)) fputs(app.help().c_str(), stderr);
     return ExitCode::kUsage;
   }
-  const std::string first = argv[1];
-  if (!first.starts_with('-') && FindCommand(app, first) == nullptr) {
-    const std::vector<std::string> names = CommandNames(app);
-    const std::string_view nearest = core::Nearest(first, names);
-    return Fail(absl::StrFormat("unknown command %s%s\nAll commands: conclave --help", first,
-                                nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest)),
-                ExitCode::kUsage);
+  RETURN_IF_ERROR(job.AgreeOn(Parse(argc, argv, app, command)));
+  RETURN_IF_ERROR(job.AgreeOn(CheckRanks(command, job.world().size())));
+  return command.run();
+}
+
+ExitCode ReportError(const absl::Status& status) {
+  if (!parallel::IsReported(status)) {
+    const std::string label = core::Styled(STDERR_FILENO, core::Style::kRed, "error: ");
+    fputs((label + std::string(status.message()) + "\n").c_str(), stderr);
   }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {  // also --help and --version
-    if (error.get_exit_code() != static_cast<int>(CLI::ExitCodes::Success)) return FailToParse(app, error);
-    app.exit(error);
-    return ExitCode::kDone;
-  }
-  const absl::StatusOr<ExitCode> result = command();
-  if (result.ok()) return *result;
-  return Fail(std::string(result.status().message()),
-              IsUsageError(result.status()) ? ExitCode::kUsage : ExitCode::kFailed);
+  return IsUsageError(status) ? ExitCode::kUsage : ExitCode::kFailed;
+}
+
+ExitCode RunOnRanks(int argc, char** argv) {
+  const absl::StatusOr<std::unique_ptr<parallel::Job>> job = parallel::Job::Start();
+  if (!job.ok()) return ReportError(job.status());
+  const absl::StatusOr<ExitCode> result = RunProgram(argc, argv, **job);
+  (*job)->End(result.status());
+  return result.ok() ? *result : ReportError(result.status());
 }
 
 }  // namespace
 }  // namespace conclave::launch
 
-int main(int argc, char** argv) { return static_cast<int>(conclave::launch::RunProgram(argc, argv)); }
+int main(int argc, char** argv) { return static_cast<int>(conclave::launch::RunOnRanks(argc, argv)); }
