@@ -85,7 +85,8 @@ std::string LayoutText(const parallel::Layout& layout, parallel::Job& job) {
   }
   const std::vector<std::string> of_ranks = job.world().GatherTexts(absl::StrJoin(stages, "; "));
   const parallel::Mesh& mesh = layout.mesh();
-  std::string text = absl::StrCat(layout.Summary(), "\n", job.Describe(), "\n", mesh.ToText());
+  std::string text = absl::StrCat(layout.Summary(), "\n", job.Describe(), "\n");
+  if (mesh.shape().pipeline > 1 || mesh.shape().expert > 1) absl::StrAppend(&text, mesh.ToText());
   for (int rank = 0; mesh.shape().pipeline > 1 && rank < mesh.shape().pipeline; ++rank) {
     absl::StrAppend(&text, "pipeline ", rank, "  ", of_ranks[mesh.RankAt(rank, 0)], "\n");
   }

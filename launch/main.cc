@@ -2,12 +2,12 @@
 // conclave: one binary, one subcommand per verb. This file is the table of commands and their options; each command is
 // a function of an options struct, in a file of its own. What is wrong with an option ends here, as exit code 2.
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <functional>
 #include <iterator>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -19,7 +19,6 @@
 #include "core/base/status_macros.h"
 #include "core/base/terminal.h"
 #include "core/config/help.h"
-#include "core/config/nearest.h"
 #include "data/known_vocabularies.h"
 #include "launch/completion.h"
 #include "launch/eval.h"
@@ -28,6 +27,7 @@
 #include "launch/help_formatter.h"
 #include "launch/inspect.h"
 #include "launch/option_checks.h"
+#include "launch/parse_arguments.h"
 #include "launch/ranks.h"
 #include "launch/reference_page.h"
 #include "launch/schedule.h"
@@ -250,19 +250,6 @@ void AddSchedule(CLI::App& root, ScheduleOptions& options, Command& command) {
 
 void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
 
-std::vector<std::string> CommandNames(const CLI::App& root) {
-  std::vector<std::string> names;
-  for (const CLI::App* command : root.get_subcommands({})) names.push_back(command->get_name());
-  return names;
-}
-
-CLI::App* FindCommand(CLI::App& root, const std::string& name) {
-  for (CLI::App* command : root.get_subcommands([](CLI::App*) { return true; })) {
-    if (command->get_name() == name) return command;
-  }
-  return nullptr;
-}
-
 // A topic may be a key or a command; `train` is both, and then the keys come first.
 absl::StatusOr<ExitCode> Help(CLI::App& root, const std::string& topic) {
   CLI::App* command = FindCommand(root, topic);
@@ -312,50 +299,6 @@ void AddCompletion(CLI::App& root, std::string& shell, Command& command) {
   });
 }
 
-// What an argument that no command or option is was meant to be: " (did you mean --top-p?)".
-std::string Suggestion(const CLI::App& app, const std::string& argument) {
-  std::vector<std::string> known;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
-  }
-  const std::string_view nearest = core::Nearest(argument.substr(0, argument.find('=')), known);
-  return nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest);
-}
-
-absl::Status WrongArguments(const CLI::App& root, const CLI::ParseError& error) {
-  const std::vector<CLI::App*> parsed = root.get_subcommands();
-  const CLI::App& app = parsed.empty() ? root : *parsed.front();
-  const std::string name = parsed.empty() ? "conclave" : "conclave " + app.get_name();
-  const std::vector<std::string> unknown = root.remaining(/*recurse=*/true);
-  const std::string message =
-      unknown.empty() ? error.what()
-                      : absl::StrFormat("unknown argument %s%s", unknown.front(), Suggestion(app, unknown.front()));
-  return UsageError(absl::StrFormat("%s\nAll options: %s --help", message, name));
-}
-
-// Sets the command.
-absl::Status Parse(int argc, char** argv, CLI::App& app, Command& command) {
-  const std::string first = argv[1];
-  if (!first.starts_with('-') && FindCommand(app, first) == nullptr) {
-    const std::vector<std::string> names = CommandNames(app);
-    const std::string_view nearest = core::Nearest(first, names);
-    return UsageError(absl::StrFormat("unknown command %s%s\nAll commands: conclave --help", first,
-                                      nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest)));
-  }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {  // also --help and --version
-    if (error.get_exit_code() != static_cast<int>(CLI::ExitCodes::Success)) return WrongArguments(app, error);
-    std::ostringstream text;
-    app.exit(error, text, text);
-    command.run = [text = text.str()]() -> absl::StatusOr<ExitCode> {
-      PrintText(text);
-      return ExitCode::kDone;
-    };
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckRanks(const Command& command, int ranks) {
   if (ranks == 1 || command.ranks == Command::Ranks::kMany) return absl::OkStatus();
   return UsageError(absl::StrFormat(
@@ -394,7 +337,12 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
     if (IsFirst(job)) fputs(app.help().c_str(), stderr);
     return ExitCode::kUsage;
   }
-  RETURN_IF_ERROR(job.AgreeOn(Parse(argc, argv, app, command)));
+  const absl::StatusOr<std::string> shown = ParseArguments(argc, argv, app);
+  RETURN_IF_ERROR(job.AgreeOn(shown.status()));
+  if (!shown->empty()) {
+    if (IsFirst(job)) PrintText(*shown);
+    return ExitCode::kDone;
+  }
   RETURN_IF_ERROR(job.AgreeOn(CheckRanks(command, job.world().size())));
   return command.run();
 }
@@ -410,6 +358,8 @@ ExitCode ReportError(const absl::Status& status) {
 ExitCode RunOnRanks(int argc, char** argv) {
   const absl::StatusOr<std::unique_ptr<parallel::Job>> job = parallel::Job::Start();
   if (!job.ok()) return ReportError(job.status());
+  // Launchers pass the output of ranks on through a terminal of their own, which says nothing of where it goes.
+  if ((*job)->world().size() > 1) ::setenv("TERM", "dumb", 1);
   const absl::StatusOr<ExitCode> result = RunProgram(argc, argv, **job);
   (*job)->End(result.status());
   return result.ok() ? *result : ReportError(result.status());
