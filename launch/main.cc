@@ -48,11 +48,8 @@ struct Command {
   Ranks ranks = Ranks::kOne;
 };
 
-void AddThreads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "threads; 0 = all processors. Never changes a bit")
-      ->type_name("N")
-      ->capture_default_str()
-      ->check(Within<int64_t>(0, 1024));
+void AddThreads(CLI::App& app, int& threads, const char* help = "threads; 0 = all processors. Never changes a bit") {
+  app.add_option("--threads", threads, help)->type_name("N")->capture_default_str()->check(Within<int64_t>(0, 1024));
 }
 
 void AddPrecision(CLI::App& app, std::string& precision, const char* help) {
@@ -66,13 +63,15 @@ void AddFolder(CLI::App& app, std::string& dir, const char* help) {
 constexpr char kAnyFolder[] = "model folder, or a run folder (its newest checkpoint)";
 
 void AddTrain(CLI::App& root, TrainOptions& options, parallel::Job& job, Command& command) {
-  CLI::App& app = *root.add_subcommand("train", "train a model; the same command again resumes");
+  CLI::App& app =
+      *root.add_subcommand("train", "train a model, under mpirun on many ranks; the same command again resumes");
   app.add_option("CONFIG", options.config, "YAML file (its keys: conclave help)")->required()->type_name(kFile);
   app.add_option("OVERRIDES", options.overrides, "changes such as optim.lr=1e-4 data.train.0.path=my.txt")
       ->type_name(kOverride);
   app.add_flag("--dry-run", options.dry_run,
                "say what would be trained and what memory it takes; the run folder stays as it is");
-  AddThreads(app, options.threads);
+  AddThreads(app, options.threads,
+             "threads of each rank; 0 = all processors, less those that ranks beside it use. Never changes a bit");
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 75 saved after TERM or USR1, 130 saved after Ctrl-C.");
   app.add_flag("--validate-data", options.validate_data, "only read the data, and say what is in it and wrong with it");
   CLI::Option* profile = app.add_flag("--profile", options.profile,
