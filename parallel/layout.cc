@@ -94,9 +94,10 @@ absl::Status Layout::ChooseMicroRows(const core::Config& config) {
     status = check(executor_.micro_rows);
     if (status.ok()) return status;
   }
-  return absl::InvalidArgumentError(
-      absl::StrFormat("batch.sequences: %d rows over %d data ranks are too few micro-batches, even of one row: %s",
-                      executor_.batch_rows[0], executor_.data_ranks, std::string(status.message())));
+  const std::string reason = absl::StrFormat(
+      "%s (batch.sequences: %d rows over %d data ranks are at most %d micro-batches)", std::string(status.message()),
+      executor_.batch_rows.back(), executor_.data_ranks, split.MostRows());
+  return InKey("parallel.schedule", absl::InvalidArgumentError(reason));
 }
 
 // All stages of a pipeline rank have the same holders (one rank, or two that mirror each other).
