@@ -114,6 +114,7 @@ std::string LayoutChoice::Text() const {
   if (parallel.expert > 1) text += absl::StrFormat(", expert %d", parallel.expert);
   if (parallel.ranks_per_node > 1) text += absl::StrFormat(" in nodes of %d", parallel.ranks_per_node);
   if (!parallel.schedule.empty()) text += ", " + parallel.schedule;
+  if (parallel.zero > 1) text += absl::StrFormat(", zero %d", parallel.zero);
   if (micro_rows > 0) text += absl::StrFormat(", micro-batches of %d", micro_rows);
   return text + absl::StrFormat(", %d thread%s", threads, threads == 1 ? "" : "s");
 }
@@ -147,11 +148,13 @@ std::vector<LayoutChoice> ListLayouts(int max_ranks) {
   const auto add = [&](int ranks, int pipeline, int expert, const char* schedule) {
     const size_t i = choices.size();
     LayoutChoice choice{.ranks = ranks, .threads = 1 + static_cast<int>(i / 2 % 2)};
-    choice.micro_rows = static_cast<int64_t>(i % 4);  // 0: as the layout chooses
+    constexpr int64_t kMicroRows[] = {0, 2, 3, 2};  // 0: as the layout chooses
+    choice.micro_rows = kMicroRows[i % 4];
     choice.parallel.pipeline = pipeline;
     choice.parallel.expert = expert;
     choice.parallel.schedule = schedule;
     choice.parallel.overlap = i % 3 != 0;
+    choice.parallel.zero = i % 2 == 1 && choice.parallel.schedule != "dualpipe" ? 2 : 1;
     // Some exchanges in two hops.
     if (expert > 2 && expert % 2 == 0 && i % 2 == 0) choice.parallel.ranks_per_node = 2;
     choices.push_back(choice);

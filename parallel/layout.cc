@@ -53,6 +53,7 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
                        .micro_rows = 1,
                        .length = config.data.sequence_length,
                        .predict_ahead = config.moe.mtp_weight != 0};
+  layout->zero_ = parallel.zero;
   RETURN_IF_ERROR(layout->ChooseMicroRows(config));
   const ExecutorOptions& executor = layout->executor_;
   const BatchSplit split{executor.batch_rows[0], executor.data_ranks, executor.micro_rows};
@@ -125,7 +126,7 @@ void Layout::Describe(core::Model::Options& options) const {
       return MakeExpertExchange(axis, placements_[place], returned_, index);
     };
   }
-  options.shard = [this](core::ParamSet& params) { AssignShards(holders_, params); };
+  options.shard = [this](core::ParamSet& params) { AssignShards(holders_, zero_, params); };
 }
 
 std::string Layout::Summary() const {

@@ -22,7 +22,7 @@ constexpr int kRanks = 8;
 struct Coverage {
   int legal = 0;
   std::map<std::string, int> illegal;  // by reason
-  std::set<std::string> with_experts, schedules;
+  std::set<std::string> with_experts, with_zero_2, schedules;
   int two_hops = 0;
 };
 
@@ -39,6 +39,7 @@ void ExpectSame(const LayoutTask& task, const LayoutChoice& choice, const Layout
   ++coverage.legal;
   coverage.schedules.insert(choice.parallel.schedule);
   if (choice.parallel.expert > 1) coverage.with_experts.insert(choice.parallel.schedule);
+  if (choice.parallel.zero == 2) coverage.with_zero_2.insert(choice.parallel.schedule);
   coverage.two_hops += choice.parallel.ranks_per_node > 0;
 }
 
@@ -56,6 +57,7 @@ TEST(LayoutLaw, NoLayoutChangesABit) {
   EXPECT_GE(coverage.legal, 60);
   EXPECT_EQ(coverage.schedules.size(), 6u);
   EXPECT_EQ(coverage.with_experts.size(), 6u);
+  EXPECT_EQ(coverage.with_zero_2.size(), 5u);  // all but dualpipe
   EXPECT_GE(coverage.two_hops, 4);
 }
 
