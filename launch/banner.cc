@@ -5,11 +5,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
+#include "core/base/check.h"
 #include "core/base/terminal.h"
 #include "core/model/model_graph.h"
+#include "launch/ranks.h"
 #include "launch/text.h"
 
 namespace conclave::launch {
@@ -23,15 +30,67 @@ std::string ExpertsText(const core::ModelConfig& model) {
                          model.num_experts_per_tok, model.n_shared_experts);
 }
 
-void PrintMemory(const RunParts& parts) {
-  const int64_t activations = parts.trainer->planned_memory().Total();
-  int64_t total = activations;
-  for (const auto& row : parts.model->params().memory()) total += row.bytes;
-  PrintLabelled("memory", BytesText(total));
-  for (const auto& row : parts.model->params().memory()) {
-    PrintLabelled("", absl::StrFormat("%-28s %12s", row.name, BytesText(row.bytes)));
+// The first line in the first field, the others below it.
+void PrintBelow(std::string_view label, const std::string& lines) {
+  for (const absl::string_view line : absl::StrSplit(lines, '\n', absl::SkipEmpty())) {
+    PrintLabelled(label, std::string(line));
+    label = "";
   }
-  PrintLabelled("", absl::StrFormat("%-28s %12s", "activations, planned", BytesText(activations)));
+}
+
+struct RankMemory {
+  int64_t total = 0;
+  std::string rows;  // a line for each use
+};
+
+RankMemory MemoryOf(const RunParts& parts) {
+  RankMemory memory;
+  const auto add = [&memory](const char* name, int64_t bytes) {
+    memory.total += bytes;
+    memory.rows += absl::StrFormat("%-28s %12s\n", name, BytesText(bytes));
+  };
+  for (const auto& row : parts.model->params().memory()) add(row.name, row.bytes);
+  add("activations, planned", parts.trainer->activation_bytes());
+  return memory;
+}
+
+// "3.2 MiB" and its rows; of several ranks that which takes most.
+std::string MemoryText(const RunParts& parts, parallel::Comm& world) {
+  const RankMemory own = MemoryOf(parts);
+  if (world.size() == 1) return BytesText(own.total) + "\n" + own.rows;
+  const std::vector<std::string> totals = world.GatherTexts(absl::StrCat(own.total));
+  std::vector<int64_t> bytes(totals.size());
+  for (size_t rank = 0; rank < totals.size(); ++rank) CHECK(absl::SimpleAtoi(totals[rank], &bytes[rank]));
+  const auto most = std::max_element(bytes.begin(), bytes.end()) - bytes.begin();
+  const std::string rows = world.GatherTexts(world.rank() == most ? own.rows : "")[most];
+  return absl::StrFormat("%s on rank %d, the most of all ranks\n%s", BytesText(bytes[most]), most, rows);
+}
+
+// "embedding, blocks 0-3"
+std::string StageText(const core::StagePart& part) {
+  std::vector<std::string> units;
+  if (part.embedding) units.push_back("embedding");
+  const int64_t first = part.first_block, last = first + part.num_blocks - 1;
+  if (part.num_blocks == 1) units.push_back(absl::StrFormat("block %d", first));
+  if (part.num_blocks > 1) units.push_back(absl::StrFormat("blocks %d-%d", first, last));
+  if (part.loss) units.push_back("head and loss");
+  return absl::StrJoin(units, ", ");
+}
+
+// Axes, hosts, the map of ranks, and what each pipeline rank holds.
+std::string LayoutText(const parallel::Layout& layout, parallel::Job& job) {
+  std::vector<std::string> stages;
+  for (const int stage : layout.stages()) {
+    stages.push_back(absl::StrFormat("stage %d: %s", stage, StageText(layout.stage_parts()[stage])));
+  }
+  const std::vector<std::string> of_ranks = job.world().GatherTexts(absl::StrJoin(stages, "; "));
+  const parallel::Mesh& mesh = layout.mesh();
+  std::string text = absl::StrCat(layout.Summary(), "\n", job.Describe(), "\n");
+  if (mesh.shape().pipeline > 1 || mesh.shape().expert > 1) absl::StrAppend(&text, mesh.ToText());
+  for (int rank = 0; mesh.shape().pipeline > 1 && rank < mesh.shape().pipeline; ++rank) {
+    absl::StrAppend(&text, "pipeline ", rank, "  ", of_ranks[mesh.RankAt(rank, 0)], "\n");
+  }
+  return text;
 }
 
 }  // namespace
@@ -49,11 +108,13 @@ void PrintLabelled(std::string_view label, std::string_view text) {
 }
 
 void PrintBanner(const core::Config& config, const RunParts& parts, const std::string& start,
-                 const std::string& version) {
+                 const std::string& version, parallel::Job& job) {
+  const std::string memory = MemoryText(parts, job.world());
+  const std::string layout = job.world().size() > 1 ? LayoutText(*parts.layout, job) : "";
+  if (!IsFirst(job)) return;
   const core::ModelConfig& model = parts.model_config;
   const core::ModelGraph graph = core::MakeModelGraph(model, config.data.sequence_length);
   const int64_t rows = config.batch.sequences, length = config.data.sequence_length;
-  const int64_t micro = config.batch.micro_sequences > 0 ? config.batch.micro_sequences : rows;
   PrintLabelled("program", absl::StrFormat("conclave %s, %s", version, parts.device->Description()));
   PrintLabelled("model",
                 absl::StrFormat("%s: %d blocks%s, hidden size %d, %s", model.model_type, model.num_hidden_layers,
@@ -61,10 +122,11 @@ void PrintBanner(const core::Config& config, const RunParts& parts, const std::s
                                 model.hidden_size, ExpertsText(model)));
   PrintLabelled("", absl::StrFormat("%s parameters, %s active per token", CountText(graph.params()),
                                     CountText(graph.active_params())));
-  PrintMemory(parts);
+  PrintBelow("layout", layout);
+  PrintBelow("memory", memory);
   PrintLabelled("data", parts.loader->Description());
   PrintLabelled("batch", absl::StrFormat("%s tokens per step: %d rows of %d, %d at a time", CountText(rows * length),
-                                         rows, length, micro));
+                                         rows, length, parts.layout->executor_options().micro_rows));
   PrintLabelled("training", absl::StrFormat("%s steps, seed %d, precision %s", CountText(config.train.steps),
                                             config.train.seed, config.precision));
   PrintLabelled("output", config.run.dir);

@@ -7,6 +7,7 @@
 
 #include "core/config/config.h"
 #include "launch/run_parts.h"
+#include "parallel/job.h"
 
 namespace conclave::launch {
 
@@ -15,8 +16,8 @@ void PrintLine(std::string_view text);
 // "label      text", the label in bold. An empty label goes on with what stands above.
 void PrintLabelled(std::string_view label, std::string_view text);
 
-// `start`: "new run", or where it resumes.
+// By rank 0, of all ranks: collective. `start`: "new run", or where it resumes.
 void PrintBanner(const core::Config& config, const RunParts& parts, const std::string& start,
-                 const std::string& version);
+                 const std::string& version, parallel::Job& job);
 
 }  // namespace conclave::launch

@@ -50,10 +50,14 @@ std::string LoadText(const data::LoadProgress& progress, double seconds, int64_t
                          progress.source);
 }
 
+data::LoadOptions QuietLoadOptions(int threads) {
+  return {.threads = threads, .should_stop = [] { return StopSignals::Requested().has_value(); }};
+}
+
 data::LoadOptions LoadDisplay::Options(int threads) {
-  return {.threads = threads,
-          .on_progress = [this](const data::LoadProgress& progress) { Update(progress); },
-          .should_stop = [] { return StopSignals::Requested().has_value(); }};
+  data::LoadOptions options = QuietLoadOptions(threads);
+  options.on_progress = [this](const data::LoadProgress& progress) { Update(progress); };
+  return options;
 }
 
 void LoadDisplay::Update(const data::LoadProgress& progress) {

@@ -17,11 +17,14 @@ namespace conclave::launch {
 // this reading.
 std::string LoadText(const data::LoadProgress& progress, double seconds, int64_t bytes);
 
+// Ctrl-C (signals.h) stops the loading, and nothing is shown of it.
+data::LoadOptions QuietLoadOptions(int threads);
+
 class LoadDisplay {
  public:
   ~LoadDisplay() { line_.Clear(); }
 
-  // Reports come here, and Ctrl-C (signals.h) stops the loading. Outlived by this object.
+  // The same, with reports that come here. Outlived by this object.
   data::LoadOptions Options(int threads);
 
  private:

@@ -2,6 +2,7 @@
 // conclave: one binary, one subcommand per verb. This file is the table of commands and their options; each command is
 // a function of an options struct, in a file of its own. What is wrong with an option ends here, as exit code 2.
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <functional>
@@ -15,9 +16,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
+#include "core/base/status_macros.h"
 #include "core/base/terminal.h"
 #include "core/config/help.h"
-#include "core/config/nearest.h"
 #include "data/known_vocabularies.h"
 #include "launch/check_layouts.h"
 #include "launch/completion.h"
@@ -27,6 +28,8 @@
 #include "launch/help_formatter.h"
 #include "launch/inspect.h"
 #include "launch/option_checks.h"
+#include "launch/parse_arguments.h"
+#include "launch/ranks.h"
 #include "launch/reference_page.h"
 #include "launch/schedule.h"
 #include "launch/tokenize.h"
@@ -34,18 +37,20 @@
 #include "launch/usage_error.h"
 #include "launch/validate_data.h"
 #include "launch/verify.h"
+#include "parallel/job.h"
 #include "parallel/schedule.h"
 
 namespace conclave::launch {
 namespace {
 
-using Command = std::function<absl::StatusOr<ExitCode>()>;
+struct Command {
+  enum class Ranks { kOne, kMany };
+  std::function<absl::StatusOr<ExitCode>()> run;
+  Ranks ranks = Ranks::kOne;
+};
 
-void AddThreads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "threads; 0 = all processors. Never changes a bit")
-      ->type_name("N")
-      ->capture_default_str()
-      ->check(Within<int64_t>(0, 1024));
+void AddThreads(CLI::App& app, int& threads, const char* help = "threads; 0 = all processors. Never changes a bit") {
+  app.add_option("--threads", threads, help)->type_name("N")->capture_default_str()->check(Within<int64_t>(0, 1024));
 }
 
 void AddPrecision(CLI::App& app, std::string& precision, const char* help) {
@@ -58,14 +63,16 @@ void AddFolder(CLI::App& app, std::string& dir, const char* help) {
 
 constexpr char kAnyFolder[] = "model folder, or a run folder (its newest checkpoint)";
 
-void AddTrain(CLI::App& root, TrainOptions& options, Command& command) {
-  CLI::App& app = *root.add_subcommand("train", "train a model; the same command again resumes");
+void AddTrain(CLI::App& root, TrainOptions& options, parallel::Job& job, Command& command) {
+  CLI::App& app =
+      *root.add_subcommand("train", "train a model, under mpirun on many ranks; the same command again resumes");
   app.add_option("CONFIG", options.config, "YAML file (its keys: conclave help)")->required()->type_name(kFile);
   app.add_option("OVERRIDES", options.overrides, "changes such as optim.lr=1e-4 data.train.0.path=my.txt")
       ->type_name(kOverride);
   app.add_flag("--dry-run", options.dry_run,
                "say what would be trained and what memory it takes; the run folder stays as it is");
-  AddThreads(app, options.threads);
+  AddThreads(app, options.threads,
+             "threads of each rank; 0 = all processors, less those that ranks beside it use. Never changes a bit");
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 75 saved after TERM or USR1, 130 saved after Ctrl-C.");
   app.add_flag("--validate-data", options.validate_data, "only read the data, and say what is in it and wrong with it");
   CLI::Option* profile = app.add_flag("--profile", options.profile,
@@ -77,7 +84,10 @@ void AddTrain(CLI::App& root, TrainOptions& options, Command& command) {
       ->needs(profile)
       ->capture_default_str()
       ->check(Within<int64_t>(1, 10000));
-  app.callback([&] { command = [&] { return options.validate_data ? ValidateData(options) : Train(options); }; });
+  app.callback([&] {
+    if (!options.validate_data) command.ranks = Command::Ranks::kMany;
+    command.run = [&] { return options.validate_data ? ValidateData(options) : Train(options, job); };
+  });
 }
 
 void AddSampling(CLI::App& app, SamplingOptions& options) {
@@ -128,7 +138,7 @@ void AddGenerate(CLI::App& root, GenerateOptions& options, Command& command) {
   AddPrecision(app, options.precision, "default: as the folder is stored");
   AddThreads(app, options.threads);
   app.footer("The last line of standard error: 16 tokens read in 0.021 s, 8,192 drawn at 12,700 tokens/s");
-  app.callback([&] { command = [&] { return Generate(options); }; });
+  app.callback([&] { command.run = [&] { return Generate(options); }; });
 }
 
 void AddEval(CLI::App& root, EvalOptions& options, Command& command) {
@@ -151,7 +161,7 @@ void AddEval(CLI::App& root, EvalOptions& options, Command& command) {
   app.add_flag("--json", options.json, "one JSON object instead of a table");
   AddPrecision(app, options.precision, "default: as the folder is stored");
   AddThreads(app, options.threads);
-  app.callback([&] { command = [&] { return Eval(options); }; });
+  app.callback([&] { command.run = [&] { return Eval(options); }; });
 }
 
 void AddVerify(CLI::App& root, VerifyOptions& options, Command& command) {
@@ -168,7 +178,7 @@ void AddVerify(CLI::App& root, VerifyOptions& options, Command& command) {
   app.add_flag("--all", options.all, "print every row of the table");
   AddThreads(app, options.threads);
   app.footer("Exit codes: 0 everything within tolerance, 1 not, 2 wrong usage.");
-  app.callback([&] { command = [&] { return Verify(options); }; });
+  app.callback([&] { command.run = [&] { return Verify(options); }; });
 }
 
 void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
@@ -176,7 +186,7 @@ void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
   AddFolder(app, options.dir, kAnyFolder);
   app.add_flag("--hash", options.hash, "print one hash over the whole state, and nothing else");
   app.add_flag("--tensors", options.tensors, "list every tensor");
-  app.callback([&] { command = [&] { return Inspect(options); }; });
+  app.callback([&] { command.run = [&] { return Inspect(options); }; });
 }
 
 void AddTokenize(CLI::App& root, TokenizeOptions& options, Command& command) {
@@ -207,7 +217,7 @@ void AddTokenize(CLI::App& root, TokenizeOptions& options, Command& command) {
       ->capture_default_str();
   app.add_option("--field", options.field, "JSONL: the field that holds the text")->capture_default_str();
   AddThreads(app, options.threads);
-  app.callback([&] { command = [&] { return Tokenize(options); }; });
+  app.callback([&] { command.run = [&] { return Tokenize(options); }; });
 }
 
 void AddSchedule(CLI::App& root, ScheduleOptions& options, Command& command) {
@@ -235,7 +245,7 @@ void AddSchedule(CLI::App& root, ScheduleOptions& options, Command& command) {
       ->check(Above(0, 1e9));
   app.add_flag("--json", options.json, "one JSON object, with begin and end of every cell");
   app.footer("Actions: 2F0 is the forward of micro-batch 0 at stage 2; I input gradient, W weight gradient, B both.");
-  app.callback([&] { command = [&] { return PrintSchedule(options); }; });
+  app.callback([&] { command.run = [&] { return PrintSchedule(options); }; });
 }
 
 void AddCheckLayouts(CLI::App& root, CheckLayoutsOptions& options, Command& command) {
@@ -255,19 +265,6 @@ void AddCheckLayouts(CLI::App& root, CheckLayoutsOptions& options, Command& comm
 }
 
 void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
-
-std::vector<std::string> CommandNames(const CLI::App& root) {
-  std::vector<std::string> names;
-  for (const CLI::App* command : root.get_subcommands({})) names.push_back(command->get_name());
-  return names;
-}
-
-CLI::App* FindCommand(CLI::App& root, const std::string& name) {
-  for (CLI::App* command : root.get_subcommands([](CLI::App*) { return true; })) {
-    if (command->get_name() == name) return command;
-  }
-  return nullptr;
-}
 
 // A topic may be a key or a command; `train` is both, and then the keys come first.
 absl::StatusOr<ExitCode> Help(CLI::App& root, const std::string& topic) {
@@ -296,7 +293,7 @@ void AddHelp(CLI::App& root, HelpOptions& options, Command& command) {
   app.add_option("KEY", options.topic, "such as optim.lr; none: all groups")->type_name(kKey);
   app.add_flag("--markdown", options.markdown, "print the reference page of all commands and keys");
   app.callback([&] {
-    command = [&]() -> absl::StatusOr<ExitCode> {
+    command.run = [&]() -> absl::StatusOr<ExitCode> {
       if (!options.markdown) return Help(root, options.topic);
       PrintText(ReferencePage(root));
       return ExitCode::kDone;
@@ -311,40 +308,20 @@ void AddCompletion(CLI::App& root, std::string& shell, Command& command) {
   AddChoices(*option, {"bash"});
   app.footer("In this shell: source <(conclave completion bash)");
   app.callback([&] {
-    command = [&]() -> absl::StatusOr<ExitCode> {
+    command.run = [&]() -> absl::StatusOr<ExitCode> {
       PrintText(BashCompletion(root));
       return ExitCode::kDone;
     };
   });
 }
 
-ExitCode Fail(const std::string& message, ExitCode code) {
-  fputs((core::Styled(STDERR_FILENO, core::Style::kRed, "error: ") + message + "\n").c_str(), stderr);
-  return code;
+absl::Status CheckRanks(const Command& command, int ranks) {
+  if (ranks == 1 || command.ranks == Command::Ranks::kMany) return absl::OkStatus();
+  return UsageError(absl::StrFormat(
+      "this command runs on one rank, and %d were started: leave out mpirun or srun (train runs on many)", ranks));
 }
 
-// What an argument that no command or option is was meant to be: " (did you mean --top-p?)".
-std::string Suggestion(const CLI::App& app, const std::string& argument) {
-  std::vector<std::string> known;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
-  }
-  const std::string_view nearest = core::Nearest(argument.substr(0, argument.find('=')), known);
-  return nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest);
-}
-
-ExitCode FailToParse(const CLI::App& root, const CLI::ParseError& error) {
-  const std::vector<CLI::App*> parsed = root.get_subcommands();
-  const CLI::App& app = parsed.empty() ? root : *parsed.front();
-  const std::string name = parsed.empty() ? "conclave" : "conclave " + app.get_name();
-  const std::vector<std::string> unknown = root.remaining(/*recurse=*/true);
-  const std::string message =
-      unknown.empty() ? error.what()
-                      : absl::StrFormat("unknown argument %s%s", unknown.front(), Suggestion(app, unknown.front()));
-  return Fail(absl::StrFormat("%s\nAll options: %s --help", message, name), ExitCode::kUsage);
-}
-
-ExitCode RunProgram(int argc, char** argv) {
+absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   CLI::App app("Conclave trains mixture-of-experts models of the DeepSeek-V3 kind, from text to a Hugging Face folder.",
                "conclave");
   app.formatter(std::make_shared<HelpFormatter>());
@@ -364,7 +341,7 @@ ExitCode RunProgram(int argc, char** argv) {
   ScheduleOptions schedule;
   HelpOptions help;
   std::string shell;
-  AddTrain(app, train, command);
+  AddTrain(app, train, job, command);
   AddGenerate(app, generate, command);
   AddEval(app, eval, command);
   AddVerify(app, verify, command);
@@ -375,31 +352,38 @@ ExitCode RunProgram(int argc, char** argv) {
   AddHelp(app, help, command);
   AddCompletion(app, shell, command);
   if (argc < 2) {
-    fputs(app.help().c_str(), stderr);
+    if (IsFirst(job)) fputs(app.help().c_str(), stderr);
     return ExitCode::kUsage;
   }
-  const std::string first = argv[1];
-  if (!first.starts_with('-') && FindCommand(app, first) == nullptr) {
-    const std::vector<std::string> names = CommandNames(app);
-    const std::string_view nearest = core::Nearest(first, names);
-    return Fail(absl::StrFormat("unknown command %s%s\nAll commands: conclave --help", first,
-                                nearest.empty() ? "" : absl::StrFormat("; did you mean %s?", nearest)),
-                ExitCode::kUsage);
-  }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {  // also --help and --version
-    if (error.get_exit_code() != static_cast<int>(CLI::ExitCodes::Success)) return FailToParse(app, error);
-    app.exit(error);
+  const absl::StatusOr<std::string> shown = ParseArguments(argc, argv, app);
+  RETURN_IF_ERROR(job.AgreeOn(shown.status()));
+  if (!shown->empty()) {
+    if (IsFirst(job)) PrintText(*shown);
     return ExitCode::kDone;
   }
-  const absl::StatusOr<ExitCode> result = command();
-  if (result.ok()) return *result;
-  return Fail(std::string(result.status().message()),
-              IsUsageError(result.status()) ? ExitCode::kUsage : ExitCode::kFailed);
+  RETURN_IF_ERROR(job.AgreeOn(CheckRanks(command, job.world().size())));
+  return command.run();
+}
+
+ExitCode ReportError(const absl::Status& status) {
+  if (!parallel::IsReported(status)) {
+    const std::string label = core::Styled(STDERR_FILENO, core::Style::kRed, "error: ");
+    fputs((label + std::string(status.message()) + "\n").c_str(), stderr);
+  }
+  return IsUsageError(status) ? ExitCode::kUsage : ExitCode::kFailed;
+}
+
+ExitCode RunOnRanks(int argc, char** argv) {
+  const absl::StatusOr<std::unique_ptr<parallel::Job>> job = parallel::Job::Start();
+  if (!job.ok()) return ReportError(job.status());
+  // Launchers pass the output of ranks on through a terminal of their own, which says nothing of where it goes.
+  if ((*job)->world().size() > 1) ::setenv("TERM", "dumb", 1);
+  const absl::StatusOr<ExitCode> result = RunProgram(argc, argv, **job);
+  (*job)->End(result.status());
+  return result.ok() ? *result : ReportError(result.status());
 }
 
 }  // namespace
 }  // namespace conclave::launch
 
-int main(int argc, char** argv) { return static_cast<int>(conclave::launch::RunProgram(argc, argv)); }
+int main(int argc, char** argv) { return static_cast<int>(conclave::launch::RunOnRanks(argc, argv)); }

@@ -1,23 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/run_checkpoints.h"
 
+#include <map>
+#include <set>
 #include <string_view>
+#include <utility>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "nlohmann/json.hpp"
 
+#include "core/base/check.h"
 #include "core/base/hash.h"
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
+#include "core/checkpoint/weight_assignment.h"
 #include "core/config/hf_config.h"
 #include "core/config/yaml.h"
+#include "launch/ranks.h"
 #include "optim/weights.h"
 
 namespace conclave::launch {
 namespace {
-
-// "cpu avx2, 2 threads" -> "cpu avx2": what decides bits.
-std::string WithoutThreads(const std::string& description) { return description.substr(0, description.find(',')); }
 
 // That of the folder the weights came from, else plain sampling, spelled out: the defaults of transformers are others.
 std::string GenerationConfig(const RunParts& parts) {
@@ -49,6 +56,58 @@ absl::Status CheckData(const Resume& resume, const core::Config& config, const d
       config.run.dir, resume.path, before, now, resume.path));
 }
 
+absl::Status CheckContinuesFrom(const Resume& resume, const core::Config& config) {
+  ASSIGN_OR_RETURN(const core::Config before, core::ParseConfig(resume.meta.config_yaml, resume.path, {}));
+  RETURN_IF_ERROR(CheckContinues(before, config));
+  const int64_t position = optim::PositionOfStep(config.batch, resume.meta.step + 1);
+  if (resume.meta.data_position == position) return absl::OkStatus();
+  return absl::DataLossError(absl::StrFormat("%s says that %d rows were drawn, by its config it is %d", resume.path,
+                                             resume.meta.data_position, position));
+}
+
+// The newest checkpoint that verifies; "" if there is none at all.
+absl::StatusOr<std::string> FindSound(const RunFolder& folder) {
+  std::vector<std::string> warnings;
+  ASSIGN_OR_RETURN(const std::optional<std::string> path,
+                   core::FindLatestCheckpoint(folder.CheckpointsPath(), &warnings));
+  if (!path && !warnings.empty()) {
+    return absl::DataLossError(absl::StrFormat(
+        "run folder %s has no checkpoint that is whole: %s. Bring one back, or give another run.dir to start anew",
+        folder.dir(), absl::StrJoin(warnings, "; ")));
+  }
+  for (const std::string& warning : warnings) core::LogWarning(warning);
+  return path.value_or("");
+}
+
+// Of the whole weights that this rank holds, those that it writes.
+std::vector<core::StateTensor> ShareOf(const std::vector<core::StateTensor>& held, parallel::Comm& world) {
+  std::string names;
+  for (const core::StateTensor& weight : held) absl::StrAppend(&names, weight.name, " ", weight.box.Elements(), "\n");
+  std::map<std::string, core::HeldWeight> by_name;
+  const std::vector<std::string> names_of_ranks = world.GatherTexts(names);
+  for (int rank = 0; rank < world.size(); ++rank) {
+    for (const absl::string_view line : absl::StrSplit(names_of_ranks[rank], '\n', absl::SkipEmpty())) {
+      const std::pair<std::string, std::string> fields = absl::StrSplit(line, ' ');
+      core::HeldWeight& weight = by_name[fields.first];
+      weight.name = fields.first;
+      CHECK(absl::SimpleAtoi(fields.second, &weight.bytes));  // as many for each element
+      weight.holders.push_back(rank);
+    }
+  }
+  std::vector<core::HeldWeight> all;
+  for (auto& [name, weight] : by_name) all.push_back(std::move(weight));
+  const std::vector<int> writers = core::AssignWeights(all, world.size());
+  std::set<std::string> own;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (writers[i] == world.rank()) own.insert(all[i].name);
+  }
+  std::vector<core::StateTensor> share;
+  for (const core::StateTensor& weight : held) {
+    if (own.contains(weight.name)) share.push_back(weight);
+  }
+  return share;
+}
+
 }  // namespace
 
 std::string ExtendSampleChain(const std::string& chain, const std::vector<int64_t>& row_ids) {
@@ -58,36 +117,32 @@ std::string ExtendSampleChain(const std::string& chain, const std::vector<int64_
   return hasher.HexDigest();
 }
 
-std::string HistoryLine(const core::Config& config, int64_t step, const std::string& device) {
+std::string HistoryLine(const core::Config& config, int64_t step, const RunParts& parts) {
   const std::string how = step > 0 ? "resumed" : config.model.from.empty() ? "new" : "new, from " + config.model.from;
-  return absl::StrFormat("step %d: %s, %s", step, how, device);
+  std::string line = absl::StrFormat("step %d: %s, %s", step, how, parts.device->Description());
+  if (parts.layout->all().size() > 1) line += ", " + parts.layout->Summary();
+  return line;
 }
 
-absl::StatusOr<std::optional<Resume>> FindResume(const RunFolder& folder) {
-  std::vector<std::string> warnings;
-  ASSIGN_OR_RETURN(const std::optional<std::string> path,
-                   core::FindLatestCheckpoint(folder.CheckpointsPath(), &warnings));
-  for (const std::string& warning : warnings) core::LogWarning(warning);
-  if (!path) return std::nullopt;
-  ASSIGN_OR_RETURN(core::CheckpointMeta meta, core::ReadCheckpointMeta(*path));
-  return Resume{*path, std::move(meta)};
+absl::StatusOr<std::optional<Resume>> FindResume(const RunFolder& folder, parallel::Job& job) {
+  ASSIGN_OR_RETURN(const std::string path, FromFirst(job, [&folder] { return FindSound(folder); }));
+  if (path.empty()) return std::nullopt;
+  absl::StatusOr<core::CheckpointMeta> meta = core::ReadCheckpointMeta(path);
+  RETURN_IF_ERROR(job.AgreeOn(meta.status()));
+  return Resume{path, *std::move(meta)};
 }
 
-absl::Status CheckResume(const Resume& resume, const core::Config& config) {
-  ASSIGN_OR_RETURN(const core::Config before, core::ParseConfig(resume.meta.config_yaml, resume.path, {}));
-  RETURN_IF_ERROR(CheckContinues(before, config));
-  const int64_t position = optim::PositionOfStep(config.batch, resume.meta.step + 1);
-  if (resume.meta.data_position == position) return absl::OkStatus();
-  return absl::DataLossError(absl::StrFormat("%s says that %d rows were drawn, by its config it is %d", resume.path,
-                                             resume.meta.data_position, position));
+absl::Status CheckResume(const Resume& resume, const core::Config& config, parallel::Job& job) {
+  return job.AgreeOn(CheckContinuesFrom(resume, config));
 }
 
-absl::StatusOr<RunState> RestoreRun(const Resume& resume, const core::Config& config, RunParts& parts) {
-  RETURN_IF_ERROR(CheckData(resume, config, *parts.loader));
-  RETURN_IF_ERROR(core::RestoreState(resume.path, optim::RestoredTensors(*parts.model)));
+absl::StatusOr<RunState> RestoreRun(const Resume& resume, const core::Config& config, RunParts& parts,
+                                    parallel::Job& job) {
+  RETURN_IF_ERROR(job.AgreeOn(CheckData(resume, config, *parts.loader)));
+  RETURN_IF_ERROR(job.AgreeOn(core::RestoreState(resume.path, optim::RestoredTensors(*parts.model))));
   parts.model->Refresh();
-  const std::string device = WithoutThreads(parts.device->Description());
-  if (resume.meta.device != device && config.ComputePrecision() != core::Precision::kF32) {
+  const std::string device = InstructionSet(*parts.device);
+  if (IsFirst(job) && resume.meta.device != device && config.ComputePrecision() != core::Precision::kF32) {
     core::LogWarning(absl::StrFormat("this run was made on %s and goes on on %s: in precision %s, bits depend on that",
                                      resume.meta.device, device, config.precision));
   }
@@ -97,12 +152,21 @@ absl::StatusOr<RunState> RestoreRun(const Resume& resume, const core::Config& co
                   .history = resume.meta.history};
 }
 
+CheckpointWriter::CheckpointWriter(const RunFolder& folder, const core::Config& config, std::string version,
+                                   const RunParts& parts, parallel::Job& job)
+    : folder_(folder),
+      config_(config),
+      version_(std::move(version)),
+      parts_(parts),
+      job_(job),
+      weights_(ShareOf(optim::HfWeights(*parts.model), job.world())) {}
+
 core::CheckpointMeta CheckpointWriter::Meta(const RunState& state) const {
   return {.step = state.step,
           .data_position = state.data_position,
           .seed = static_cast<uint64_t>(config_.train.seed),
           .config_yaml = core::WriteConfig(config_),
-          .device = WithoutThreads(parts_.device->Description()),
+          .device = InstructionSet(*parts_.device),
           .precision = config_.precision,
           .sample_chain = state.sample_chain,
           .data_fingerprint = parts_.loader->Fingerprint(),
@@ -110,19 +174,31 @@ core::CheckpointMeta CheckpointWriter::Meta(const RunState& state) const {
           .history = state.history};
 }
 
-absl::StatusOr<std::string> CheckpointWriter::Save(const RunState& state) const {
+core::SaveRequest CheckpointWriter::Request(const RunState& state) const {
   const bool bf16 = WeightsAreBf16(config_);
   core::SaveRequest request{.parent = folder_.CheckpointsPath(),
                             .meta = Meta(state),
-                            .weights = optim::HfWeights(*parts_.model),
+                            .weights = weights_,
                             .weights_dtype = bf16 ? core::DType::kBf16 : core::DType::kF32,
                             .keep_f32 = optim::RouterBiasNames(*parts_.model),
-                            .optimizer = optim::OptimizerTensors(*parts_.model),
-                            .files = parts_.tokenizer->Files()};
+                            .optimizer = optim::OptimizerTensors(*parts_.model)};
+  if (!IsFirst(job_)) return request;  // rank 0 publishes
+  request.files = parts_.tokenizer->Files();
   request.files["config.json"] = core::WriteHfConfig(parts_.model_config, bf16 ? "bfloat16" : "float32");
   request.files["generation_config.json"] = GenerationConfig(parts_);
-  ASSIGN_OR_RETURN(std::string path, core::SaveCheckpoint(request));
-  RETURN_IF_ERROR(core::VerifyCheckpoint(path));
+  return request;
+}
+
+absl::StatusOr<std::string> CheckpointWriter::Save(const RunState& state) const {
+  const core::SaveRequest request = Request(state);
+  const core::Part part{.index = job_.world().rank(), .count = job_.world().size()};
+  ASSIGN_OR_RETURN(const std::string folder,
+                   FromFirst(job_, [&] { return core::PrepareSave(request.parent, request.meta.step); }));
+  // A rank that cannot write says so in its fragment.
+  const std::vector<std::string> fragments = job_.world().GatherTexts(core::WritePart(request, folder, part));
+  ASSIGN_OR_RETURN(std::string path, FromFirst(job_, [&] { return core::PublishSave(request, folder, fragments); }));
+  RETURN_IF_ERROR(job_.AgreeOn(core::VerifyCheckpoint(path, part)));
+  if (!IsFirst(job_)) return path;
   const absl::Status removed = core::RemoveOldCheckpoints(folder_.CheckpointsPath(), config_.train.keep);
   if (!removed.ok()) core::LogWarning(absl::StrFormat("old checkpoints stay: %s", std::string(removed.message())));
   return path;

@@ -3,12 +3,12 @@
 
 #include "absl/strings/str_format.h"
 
-#include "core/base/log.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/file_io.h"
 #include "core/checkpoint/model_folder.h"
 #include "launch/load_display.h"
 #include "launch/model_loading.h"
+#include "launch/ranks.h"
 #include "launch/usage_error.h"
 #include "optim/weights.h"
 
@@ -47,7 +47,51 @@ absl::StatusOr<std::string> ReadGenerationConfig(const std::string& folder) {
   return core::ReadTextFile(path, kMaxGenerationConfigBytes);
 }
 
+absl::Status ReadRows(const core::Config& config, const data::LoadOptions& options, RunParts& parts) {
+  ASSIGN_OR_RETURN(parts.loader, data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
+                                                      static_cast<uint64_t>(config.train.seed), options));
+  return absl::OkStatus();
+}
+
+// One rank of each host reads the data first, with all processors; what it has tokenized is there for the others.
+absl::Status CreateLoader(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
+  absl::Status read;
+  if (IsFirst(job)) {
+    LoadDisplay display;
+    read = ReadRows(config, display.Options(threads), parts);
+  } else if (job.local_rank() == 0) {
+    read = ReadRows(config, QuietLoadOptions(threads), parts);
+  }
+  RETURN_IF_ERROR(job.AgreeOn(read));
+  if (!parts.loader) read = ReadRows(config, QuietLoadOptions(1), parts);
+  RETURN_IF_ERROR(job.AgreeOn(read));
+  return job.CheckSame("the data", "fingerprint " + parts.loader->Fingerprint());
+}
+
+absl::Status CreateModel(const core::Config& config, RunParts& parts) {
+  core::Model::Options options{.precision = config.ComputePrecision(),
+                               .purpose = core::ParamSet::Purpose::kTraining,
+                               .with_ema = config.optim.ema > 0,
+                               .max_positions = config.data.sequence_length,
+                               .profile = parts.operations.get()};
+  parts.layout->Describe(options);
+  ASSIGN_OR_RETURN(parts.model, core::Model::Create(parts.model_config, *parts.device, options));
+  ASSIGN_OR_RETURN(parts.trainer, optim::Trainer::Create(*parts.model, config, *parts.layout));
+  return absl::OkStatus();
+}
+
+absl::Status LoadFrom(const std::string& from, core::Model& model) {
+  ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(from));
+  ASSIGN_OR_RETURN(const core::ModelFolder folder, core::ModelFolder::Open(dir));
+  return optim::LoadWeights(folder, optim::MissingMtp::kKeepInitial, model);
+}
+
 }  // namespace
+
+std::string InstructionSet(const core::Device& device) {
+  const std::string description = device.Description();
+  return description.substr(0, description.find(','));
+}
 
 absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) {
   std::string dir;
@@ -71,31 +115,29 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
   return absl::OkStatus();
 }
 
-absl::Status CreateParts(const core::Config& config, int threads, RunParts& parts) {
-  ASSIGN_OR_RETURN(parts.device, core::CreateDevice({.num_threads = threads}));
-  LoadDisplay display;
-  ASSIGN_OR_RETURN(parts.loader,
-                   data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
-                                        static_cast<uint64_t>(config.train.seed), display.Options(threads)));
-  const core::Model::Options options{.precision = config.ComputePrecision(),
-                                     .purpose = core::ParamSet::Purpose::kTraining,
-                                     .with_ema = config.optim.ema > 0,
-                                     .max_positions = config.data.sequence_length,
-                                     .profile = parts.operations.get()};
-  ASSIGN_OR_RETURN(parts.model, core::Model::Create(parts.model_config, *parts.device, options));
-  ASSIGN_OR_RETURN(parts.trainer, optim::Trainer::Create(*parts.model, config));
-  return absl::OkStatus();
+absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
+  auto layout = parallel::Layout::Create(config, parts.model_config, optim::BatchRows(config.batch), job.world(),
+                                         job.ranks_per_host());
+  RETURN_IF_ERROR(job.AgreeOn(AsUsageError(layout.status())));
+  parts.layout = *std::move(layout);
+  job.SetPlace(parts.layout->mesh().PlaceText(job.world().rank()));
+  auto device = core::CreateDevice({.num_threads = ThreadsOfRank(job, threads)});
+  RETURN_IF_ERROR(job.AgreeOn(device.status()));
+  parts.device = *std::move(device);
+  if (config.ComputePrecision() != core::Precision::kF32) {
+    RETURN_IF_ERROR(job.CheckSame("the instruction set, on which bits of bf16 depend,", InstructionSet(*parts.device)));
+  }
+  RETURN_IF_ERROR(CreateLoader(config, threads, job, parts));
+  return job.AgreeOn(CreateModel(config, parts));
 }
 
-absl::Status InitializeWeights(const core::Config& config, RunParts& parts) {
+absl::Status InitializeWeights(const core::Config& config, parallel::Job& job, RunParts& parts) {
   const double std = config.train.init_std > 0 ? config.train.init_std : parts.model_config.initializer_range;
   parts.model->params().Initialize(parts.model->kernels(), static_cast<uint64_t>(config.train.seed), std);
   if (config.model.from.empty()) {
     parts.model->Refresh();
   } else {
-    ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(config.model.from));
-    ASSIGN_OR_RETURN(const core::ModelFolder folder, core::ModelFolder::Open(dir));
-    RETURN_IF_ERROR(optim::LoadWeights(folder, optim::MissingMtp::kKeepInitial, *parts.model));
+    RETURN_IF_ERROR(job.AgreeOn(LoadFrom(config.model.from, *parts.model)));
   }
   parts.trainer->StartEma();
   return absl::OkStatus();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a training run is made of, from a config: tokenizer, rows of text, device, model, trainer.
+// What a training run is made of on one rank, from a config: tokenizer, rows of text, device, layout, model, trainer.
 #pragma once
 
 #include <memory>
@@ -14,6 +14,8 @@
 #include "data/loader.h"
 #include "data/tokenizer.h"
 #include "optim/trainer.h"
+#include "parallel/job.h"
+#include "parallel/layout.h"
 
 namespace conclave::launch {
 
@@ -24,18 +26,23 @@ struct RunParts {  // freed from the last to the first
   std::unique_ptr<data::Loader> loader;
   std::unique_ptr<core::OperationProfile> operations;  // if given: where the kernels record what they did
   std::unique_ptr<core::Device> device;
+  std::unique_ptr<parallel::Layout> layout;
   std::unique_ptr<core::Model> model;
   std::unique_ptr<optim::Trainer> trainer;
 };
+
+// "cpu avx2": what decides bits of bf16.
+std::string InstructionSet(const core::Device& device);
 
 // Fills in what the tokenizer or the folder of model.from decides. In `config` it completes the model unless a folder
 // gives it.
 absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts);
 
-// Everything else; weights are zero. Shows how far the reading of data is; Cancelled if a signal stops it.
-absl::Status CreateParts(const core::Config& config, int threads, RunParts& parts);
+// Everything else; weights are zero. Rank 0 shows how far the reading of data is; Cancelled if a signal to any rank
+// stops it. Collective, errors agreed on. The job outlives the parts.
+absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts);
 
-// Weights of step 0: drawn from the seed, or those of model.from.
-absl::Status InitializeWeights(const core::Config& config, RunParts& parts);
+// Weights of step 0: drawn from the seed, or those of model.from. Collective, errors agreed on.
+absl::Status InitializeWeights(const core::Config& config, parallel::Job& job, RunParts& parts);
 
 }  // namespace conclave::launch

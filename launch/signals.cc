@@ -19,9 +19,11 @@ constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1, SIGPIPE};
 volatile std::sig_atomic_t requested_signal = 0;
 volatile std::sig_atomic_t interrupted = 0;
 volatile std::sig_atomic_t interrupt_pipe = -1;
+volatile std::sig_atomic_t says_what_it_does = 1;
 
 // Handlers may call no more than write, isatty and the like. A terminal shows "^C" at the end of the progress line.
 void Say(std::string_view text) {
+  if (says_what_it_does == 0) return;
   if (::isatty(STDERR_FILENO)) (void)!::write(STDERR_FILENO, "\n", 1);
   (void)!::write(STDERR_FILENO, text.data(), text.size());
 }
@@ -46,8 +48,9 @@ void Interrupt(int) {
 
 }  // namespace
 
-StopSignals::StopSignals() {
+StopSignals::StopSignals(Messages messages) {
   requested_signal = 0;
+  says_what_it_does = messages == Messages::kSay ? 1 : 0;
   for (size_t i = 0; i < std::size(kSignals); ++i) {
     struct sigaction action = {};
     // A reader of our output that goes away (`| head`) must not end a run.
@@ -65,6 +68,16 @@ StopSignals::~StopSignals() {
 std::optional<ExitCode> StopSignals::Requested() {
   if (requested_signal == 0) return std::nullopt;
   return requested_signal == SIGINT ? ExitCode::kInterrupted : ExitCode::kRequeue;
+}
+
+int StopReason(std::optional<ExitCode> stop) {
+  if (!stop) return 0;
+  return *stop == ExitCode::kInterrupted ? 1 : 2;
+}
+
+std::optional<ExitCode> ExitCodeOfStop(int reason) {
+  if (reason == 0) return std::nullopt;
+  return reason == 1 ? ExitCode::kInterrupted : ExitCode::kRequeue;
 }
 
 InterruptSignal::InterruptSignal() {

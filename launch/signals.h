@@ -13,7 +13,9 @@ namespace conclave::launch {
 // Handlers in force while an object lives; one at a time per process.
 class StopSignals {
  public:
-  StopSignals();
+  // Of ranks that are signalled together, one says what will happen.
+  enum class Messages { kSay, kLeaveToOthers };
+  explicit StopSignals(Messages messages = Messages::kSay);
   ~StopSignals();
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
@@ -24,6 +26,10 @@ class StopSignals {
  private:
   struct sigaction before_[4];
 };
+
+// An exit code as a number that ranks compare, and back: the greatest of all ranks wins, 0 is to go on.
+int StopReason(std::optional<ExitCode> stop);
+std::optional<ExitCode> ExitCodeOfStop(int reason);
 
 // Ctrl-C as an event, for as long as an object lives: it is there to be taken once, and ends a wait for input. One at a
 // time per process.

@@ -9,11 +9,14 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
+#include "core/config/hf_config.h"
 #include "core/config/yaml.h"
 #include "launch/banner.h"
+#include "launch/ranks.h"
 #include "launch/run_checkpoints.h"
 #include "launch/run_folder.h"
 #include "launch/run_parts.h"
+#include "launch/run_report.h"
 #include "launch/signals.h"
 #include "launch/train_loop.h"
 #include "launch/usage_error.h"
@@ -31,58 +34,103 @@ std::string StartText(const core::Config& config, const std::optional<Resume>& r
   return absl::StrFormat("resuming from %s, step %d", resume->path, resume->meta.step);
 }
 
-absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, const TrainOptions& options) {
-  ASSIGN_OR_RETURN(const std::optional<Resume> resume, FindResume(folder));
-  RunParts parts;
-  RETURN_IF_ERROR(LoadTokenizerAndModelConfig(config, parts));
+// `cancelled`: agreed on. A signal has come to one rank at least.
+ExitCode StopBeforeTheFirstStep(const absl::Status& cancelled, parallel::Job& job) {
+  int64_t reason = StopReason(StopSignals::Requested());
+  core::Stream host;
+  parallel::Comm& world = job.world();
+  world.Wait(host, world.AllReduce(host, core::Tensor(&reason, core::DType::kI64, {1}), parallel::Reduction::kMax));
+  if (!parallel::IsReported(cancelled)) {
+    PrintLine(absl::StrFormat("%s; the same command begins anew", std::string(cancelled.message())));
+  }
+  return ExitCodeOfStop(static_cast<int>(reason)).value_or(ExitCode::kFailed);
+}
+
+// What all ranks must have been started with: the resolved config, and options that decide what happens.
+absl::StatusOr<core::Config> LoadSameConfig(const TrainOptions& options, parallel::Job& job) {
+  auto config = core::LoadConfig(options.config, options.overrides);
+  RETURN_IF_ERROR(job.AgreeOn(AsUsageError(config.status())));
+  RETURN_IF_ERROR(AsUsageError(job.CheckSame("the command", options.dry_run ? "train --dry-run" : "train")));
+  RETURN_IF_ERROR(AsUsageError(job.CheckSame("the config", core::WriteConfig(*config))));
+  return config;
+}
+
+absl::StatusOr<RunFolder> OpenRunFolder(const std::string& dir, parallel::Job& job) {
+  absl::StatusOr<RunFolder> folder = IsFirst(job) ? RunFolder::Open(dir) : RunFolder::At(dir);
+  RETURN_IF_ERROR(job.AgreeOn(folder.status()));
+  return folder;
+}
+
+absl::Status CreateTrainingParts(const core::Config& config, const TrainOptions& options, parallel::Job& job,
+                                 RunParts& parts) {
+  if (options.profile && IsFirst(job)) parts.operations = std::make_unique<core::OperationProfile>();
+  return CreateParts(config, options.threads, job, parts);
+}
+
+// The state of the step that the run begins or goes on with.
+absl::StatusOr<RunState> SetState(const std::optional<Resume>& resume, const core::Config& config, parallel::Job& job,
+                                  RunParts& parts) {
+  RunState state;
   if (resume) {
-    RETURN_IF_ERROR(CheckResume(*resume, config));
+    ASSIGN_OR_RETURN(state, RestoreRun(*resume, config, parts, job));
+  } else {
+    RETURN_IF_ERROR(InitializeWeights(config, job, parts));
+  }
+  state.history.push_back(HistoryLine(config, state.step, parts));
+  return state;
+}
+
+absl::StatusOr<ExitCode> RunFrom(RunState state, const RunFolder& folder, const core::Config& config,
+                                 const TrainOptions& options, parallel::Job& job, RunParts& parts) {
+  std::optional<RunReport> report;
+  if (IsFirst(job)) report.emplace(folder, config, parts.model_config, state.step);
+  RETURN_IF_ERROR(OnFirst(job, [&report] { return report->Open(); }));
+  const CheckpointWriter writer(folder, config, options.version, parts, job);
+  TrainLoop loop(folder, config, parts, writer, job, report ? &*report : nullptr, std::move(state));
+  if (options.profile && report) loop.Profile(options.profile_steps);
+  return loop.Run();
+}
+
+absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, const TrainOptions& options,
+                                 parallel::Job& job) {
+  ASSIGN_OR_RETURN(const std::optional<Resume> resume, FindResume(folder, job));
+  RunParts parts;
+  RETURN_IF_ERROR(job.AgreeOn(LoadTokenizerAndModelConfig(config, parts)));
+  RETURN_IF_ERROR(job.CheckSame("the model", core::WriteHfConfig(parts.model_config, "float32")));
+  if (resume) {
+    RETURN_IF_ERROR(CheckResume(*resume, config, job));
     if (resume->meta.step >= config.train.steps) {
-      SayFinished(config, *resume);
+      if (IsFirst(job)) SayFinished(config, *resume);
       return ExitCode::kDone;
     }
   }
-  if (options.profile) parts.operations = std::make_unique<core::OperationProfile>();
-  const absl::Status created = CreateParts(config, options.threads, parts);
-  if (const auto stop = StopSignals::Requested(); stop && absl::IsCancelled(created)) {
-    PrintLine(absl::StrFormat("%s; the same command begins anew", std::string(created.message())));
-    return *stop;
-  }
+  const absl::Status created = CreateTrainingParts(config, options, job, parts);
+  if (absl::IsCancelled(created)) return StopBeforeTheFirstStep(created, job);
   RETURN_IF_ERROR(created);
+  const std::string start = StartText(config, resume);
   if (options.dry_run) {
-    PrintBanner(config, parts, StartText(config, resume), options.version);
-    PrintLine("dry run: nothing was trained, the run folder is as it was");
+    PrintBanner(config, parts, start, options.version, job);
+    if (IsFirst(job)) PrintLine("dry run: nothing was trained, the run folder is as it was");
     return ExitCode::kDone;
   }
-  RunState state;
-  if (resume) {
-    ASSIGN_OR_RETURN(state, RestoreRun(*resume, config, parts));
-  } else {
-    RETURN_IF_ERROR(InitializeWeights(config, parts));
-  }
-  state.history.push_back(HistoryLine(config, state.step, parts.device->Description()));
-  RETURN_IF_ERROR(folder.StoreConfig(config));
-  PrintBanner(config, parts, StartText(config, resume), options.version);
-
-  const CheckpointWriter writer(folder, config, options.version, parts);
-  TrainLoop loop(folder, config, parts, writer, state);
-  RETURN_IF_ERROR(loop.Open());
-  if (options.profile) loop.Profile(options.profile_steps);
-  return loop.Run();
+  ASSIGN_OR_RETURN(RunState state, SetState(resume, config, job, parts));
+  RETURN_IF_ERROR(OnFirst(job, [&] { return folder.StoreConfig(config); }));
+  PrintBanner(config, parts, start, options.version, job);
+  return RunFrom(std::move(state), folder, config, options, job, parts);
 }
 
 }  // namespace
 
-absl::StatusOr<ExitCode> Train(const TrainOptions& options) {
-  auto config = core::LoadConfig(options.config, options.overrides);
-  if (!config.ok()) return AsUsageError(config.status());
+absl::StatusOr<ExitCode> Train(const TrainOptions& options, parallel::Job& job) {
+  ASSIGN_OR_RETURN(core::Config config, LoadSameConfig(options, job));
   if (options.dry_run) {
-    const RunFolder folder = RunFolder::At(config->run.dir);
-    return TrainIn(folder, std::move(config).value(), options);
+    const RunFolder folder = RunFolder::At(config.run.dir);
+    return TrainIn(folder, std::move(config), options, job);
   }
-  const StopSignals signals;
-  ASSIGN_OR_RETURN(const RunFolder folder, RunFolder::Open(config->run.dir));
-  return TrainIn(folder, std::move(config).value(), options);
+  using Messages = StopSignals::Messages;
+  const StopSignals signals(IsFirst(job) ? Messages::kSay : Messages::kLeaveToOthers);
+  ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(config.run.dir, job));
+  return TrainIn(folder, std::move(config), options, job);
 }
 
 }  // namespace conclave::launch

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `conclave train`: from a config file to a trained model folder. The same command again goes on where the last one
-// stopped.
+// `conclave train`: from a config file to a trained model folder, on one rank or many. The same command again goes on
+// where the last one stopped, also on other ranks.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 
 #include "launch/exit_code.h"
+#include "parallel/job.h"
 
 namespace conclave::launch {
 
@@ -24,6 +25,7 @@ struct TrainOptions {
   std::string version;         // of the program, for manifests
 };
 
-absl::StatusOr<ExitCode> Train(const TrainOptions& options);
+// Collective.
+absl::StatusOr<ExitCode> Train(const TrainOptions& options, parallel::Job& job);
 
 }  // namespace conclave::launch

@@ -69,6 +69,8 @@ std::vector<StateTensor> HfWeights(const core::Model& model) {
   const ModelConfig& config = model.config();
   for (int64_t k = 0; k < config.num_nextn_predict_layers; ++k) {
     const std::string prefix = absl::StrFormat("model.layers.%d.", config.num_hidden_layers + k);
+    const ParamPart* part = nullptr;
+    if (model.params().FindByHfName(prefix + "eh_proj.weight", &part) == nullptr) continue;  // on other ranks
     const Param* shared_head = head ? head : embedding;
     weights.push_back(View(prefix + "embed_tokens.weight", embedding->spec.parts[0], embedding->master));
     weights.push_back(View(prefix + "shared_head.head.weight", shared_head->spec.parts[0], shared_head->master));

@@ -13,15 +13,15 @@
 
 namespace conclave::optim {
 
-// Reads every parameter from the folder and refreshes the model. A missing tensor is an error that names it; the
-// multi-token-prediction layers may be absent as a whole with kKeepInitial (then they stay as they are).
+// Reads every parameter of this rank from the folder and refreshes the model. A missing tensor is an error that names
+// it; the multi-token-prediction layers may be absent as a whole with kKeepInitial (then they stay as they are).
 enum class MissingMtp { kRefuse, kKeepInitial };
 absl::Status LoadWeights(const core::ModelFolder& folder, MissingMtp missing_mtp, core::Model& model);
 
-// All weights under their Hugging Face names, as views of the masters; multi-token-prediction layers with their copies
-// of embedding and head.
+// The weights of this rank, each whole, under their Hugging Face names, as views of the masters; multi-token-prediction
+// layers with their copies of embedding and head.
 std::vector<core::StateTensor> HfWeights(const core::Model& model);
-std::vector<std::string> RouterBiasNames(const core::Model& model);  // stay f32 in every folder
+std::vector<std::string> RouterBiasNames(const core::Model& model);  // of those; they stay f32 in every folder
 
 // Masters (router biases among them), moments and EMA as "optimizer.KIND.HF_NAME": the boxes that this rank saves, each
 // element on one rank only.

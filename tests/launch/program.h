@@ -54,13 +54,15 @@ struct Outcome {
   std::string out, err;
 };
 
-// The program in the background, its output in files of `folder`.
+// The program in the background, its output in files of `folder`; behind the words of a launcher, such as mpirun.
 class Program {
  public:
   Program(const TemporaryFolder& folder, const std::vector<std::string>& arguments,
-          const std::string& input = "/dev/null")
+          const std::string& input = "/dev/null", const std::vector<std::string>& launcher = {})
       : out_(folder / "out"), err_(folder / "err") {
-    std::vector<const char*> argv = {CONCLAVE_BINARY};
+    std::vector<const char*> argv;
+    for (const std::string& word : launcher) argv.push_back(word.c_str());
+    argv.push_back(CONCLAVE_BINARY);
     for (const std::string& argument : arguments) argv.push_back(argument.c_str());
     argv.push_back(nullptr);
     pid_ = ::fork();
@@ -69,7 +71,7 @@ class Program {
     Redirect(input.c_str(), O_RDONLY, STDIN_FILENO);
     Redirect(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
     Redirect(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
-    ::execv(CONCLAVE_BINARY, const_cast<char**>(argv.data()));
+    ::execvp(argv[0], const_cast<char**>(argv.data()));
     ::_exit(127);
   }
 

@@ -5,27 +5,12 @@
 #include <string>
 
 #include "gtest/gtest.h"
-#include "nlohmann/json.hpp"
 
 #include "core/base/rng.h"
 #include "tests/launch/tiny_run.h"
 
 namespace conclave::launch {
-
 namespace {
-
-// The metrics without what a clock decides.
-std::string WithoutTimes(const std::string& metrics) {
-  std::string out;
-  for (size_t begin = 0, end; (end = metrics.find('\n', begin)) != std::string::npos; begin = end + 1) {
-    nlohmann::ordered_json line = nlohmann::ordered_json::parse(metrics.substr(begin, end - begin));
-    for (const char* key : {"seconds", "data_seconds", "tokens_per_second", "model_flops_per_second"}) line.erase(key);
-    out += line.dump() + "\n";
-  }
-  return out;
-}
-
-int64_t CountLines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
 
 class Restart : public ::testing::Test {
  protected:

@@ -3,12 +3,29 @@
 // EMA.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
 #include <vector>
+
+#include "nlohmann/json.hpp"
 
 #include "tests/launch/program.h"
 
 namespace conclave::launch {
+
+// The metrics without what a clock decides.
+inline std::string WithoutTimes(const std::string& metrics) {
+  std::string out;
+  for (size_t begin = 0, end; (end = metrics.find('\n', begin)) != std::string::npos; begin = end + 1) {
+    nlohmann::ordered_json line = nlohmann::ordered_json::parse(metrics.substr(begin, end - begin));
+    for (const char* key : {"seconds", "data_seconds", "tokens_per_second", "model_flops_per_second"}) line.erase(key);
+    out += line.dump() + "\n";
+  }
+  return out;
+}
+
+inline int64_t CountLines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
 
 // Text, config and a run folder named `run` inside of a temporary folder.
 class TinyRun {

@@ -15,7 +15,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAMS = ["core_base_test", "core_device_test", "op_test", "core_model_test", "parallel_test", "optim_test", "data_test",
-            "launch_test"]
+            "launch_test", "launch_mpi_test"]
 
 
 @dataclasses.dataclass
@@ -69,10 +69,12 @@ MUTATIONS = [
              ["optim_test", "op_test"]),
     Mutation("a resumed run forgets the data position", "launch/run_checkpoints.cc",
              ".data_position = resume.meta.data_position", ".data_position = 0", ["launch_test"]),
-    Mutation("a resumed run keeps metrics after its checkpoint", "launch/train_loop.cc",
-             "ReadMetrics(folder_.MetricsPath(), state_.step)", "ReadMetrics(folder_.MetricsPath(), int64_t{1} << 40)",
+    Mutation("a resumed run keeps metrics after its checkpoint", "launch/run_report.cc",
+             "ReadMetrics(folder_.MetricsPath(), first_step_)", "ReadMetrics(folder_.MetricsPath(), int64_t{1} << 40)",
              ["launch_test"]),
-    Mutation("second moments are not saved", "optim/weights.cc", '{"v", param->v},', "", ["launch_test", "optim_test"]),
+    Mutation("second moments are not saved", "optim/weights.cc", '{"v", param->shard, param->v},', "", ["launch_test", "optim_test"]),
+    Mutation("a resumed rank has its own rows of the masters alone", "launch/run_checkpoints.cc",
+             "optim::RestoredTensors(*parts.model)", "optim::OptimizerTensors(*parts.model)", ["launch_mpi_test"]),
     Mutation("the gradient of multi-token prediction is lost on its way to the main model", "core/model/loss_unit.cc",
              "d_joined.Slice(1, hidden_, hidden_), d_hidden, d_hidden);",
              "d_joined.Slice(1, hidden_, hidden_), {}, lane.scratch.Allocate(dtype_, {t, hidden_}));",

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/run_report.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+
+#include "core/base/log.h"
+#include "core/base/status_macros.h"
+#include "core/base/terminal.h"
+#include "launch/banner.h"
+#include "launch/loss_curve.h"
+#include "launch/text.h"
+
+namespace conclave::launch {
+namespace {
+
+constexpr size_t kFewestForCurve = 8;  // losses; less is no curve
+constexpr int kCurveColumns = 64, kCurveLines = 6;
+constexpr int kCurveScale = 10;  // columns of the numbers beside it
+
+std::string CurveText(const std::vector<double>& losses) {
+  if (losses.size() < kFewestForCurve) return "";
+  const int columns = std::clamp(core::TerminalColumns(STDOUT_FILENO) - kCurveScale, 1, kCurveColumns);
+  return LossCurve(losses, columns, kCurveLines, PlotCharactersOfLocale());
+}
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double TokensPerSecond(const StepReport& step) { return static_cast<double>(step.metrics.tokens) / step.seconds; }
+
+}  // namespace
+
+RunReport::RunReport(const RunFolder& folder, const core::Config& config, const core::ModelConfig& model,
+                     int64_t first_step)
+    : folder_(folder),
+      config_(config),
+      model_(model),
+      graph_(core::MakeModelGraph(model, config.data.sequence_length)),
+      first_step_(first_step),
+      last_step_(first_step) {}
+
+absl::Status RunReport::Open() {
+  ASSIGN_OR_RETURN(MetricsHistory history, ReadMetrics(folder_.MetricsPath(), first_step_));
+  if (history.last_step < first_step_) {
+    core::LogWarning(absl::StrFormat("%s ends at step %d, before the checkpoint of step %d", folder_.MetricsPath(),
+                                     history.last_step, first_step_));
+  }
+  ASSIGN_OR_RETURN(metrics_, AppendFile::Open(folder_.MetricsPath(), history.bytes));
+  ASSIGN_OR_RETURN(events_, EventFile::Create(folder_.EventsPath(), first_step_ + 1));
+  losses_ = std::move(history.losses);
+  start_ = std::chrono::steady_clock::now();
+  return absl::OkStatus();
+}
+
+void RunReport::Add(const StepReport& step) {
+  last_step_ = step.metrics.step;
+  losses_.push_back(step.metrics.loss);
+  if (step.validation) last_validation_ = step.validation;
+  Record(step);
+  RecordEvents(step);
+  ShowProgress(step);
+}
+
+void RunReport::Record(const StepReport& step) {
+  const optim::StepMetrics& metrics = step.metrics;
+  JsonLine line;
+  line.Add("step", metrics.step);
+  line.Add("loss", metrics.loss);
+  line.Add("mtp_loss", metrics.mtp_loss);
+  line.Add("grad_norm", metrics.grad_norm);
+  line.Add("lr", metrics.lr);
+  line.Add("tokens", metrics.tokens);
+  line.Add("seconds", step.seconds);
+  line.Add("data_seconds", step.data_seconds);
+  line.Add("tokens_per_second", TokensPerSecond(step));
+  line.Add("model_flops_per_second", graph_.TrainFlopsPerToken() * TokensPerSecond(step));
+  if (model_.n_routed_experts > 0) {
+    line.Add("balance_loss", metrics.balance_loss);
+    line.Add("load_imbalance", metrics.load_imbalance);
+  }
+  if (step.validation) {
+    line.Add("validation_loss", step.validation->loss);
+    line.Add("bits_per_byte", step.validation->bits_per_byte);
+  }
+  const absl::Status written = metrics_.Append(line.Take());
+  if (!written.ok() && !writing_failed_) {
+    Warn(absl::StrFormat("%s; training goes on, the lines follow once there is room", std::string(written.message())));
+  }
+  writing_failed_ = !written.ok();
+}
+
+void RunReport::RecordEvents(const StepReport& step) {
+  const optim::StepMetrics& metrics = step.metrics;
+  std::vector<Scalar> scalars = {{"train/loss", metrics.loss},
+                                 {"train/grad_norm", metrics.grad_norm},
+                                 {"train/lr", metrics.lr},
+                                 {"speed/tokens_per_second", TokensPerSecond(step)},
+                                 {"speed/model_flops_per_second", graph_.TrainFlopsPerToken() * TokensPerSecond(step)}};
+  if (model_.num_nextn_predict_layers > 0) scalars.push_back({"train/mtp_loss", metrics.mtp_loss});
+  if (model_.n_routed_experts > 0) {
+    scalars.push_back({"experts/balance_loss", metrics.balance_loss});
+    scalars.push_back({"experts/load_imbalance", metrics.load_imbalance});
+  }
+  if (step.validation) {
+    scalars.push_back({"validation/loss", step.validation->loss});
+    scalars.push_back({"validation/bits_per_byte", step.validation->bits_per_byte});
+  }
+  // A full disk is reported once, for the metrics.
+  events_.Append(metrics.step, scalars).IgnoreError();
+}
+
+void RunReport::ShowProgress(const StepReport& step) {
+  const optim::StepMetrics& metrics = step.metrics;
+  const double per_step = SecondsSince(start_) / static_cast<double>(metrics.step - first_step_);
+  progress_.Update({.step = metrics.step,
+                    .total_steps = config_.train.steps,
+                    .loss = metrics.loss,
+                    .grad_norm = metrics.grad_norm,
+                    .lr = metrics.lr,
+                    .tokens_per_second = TokensPerSecond(step),
+                    .flops_per_second = graph_.TrainFlopsPerToken() * TokensPerSecond(step),
+                    .load_imbalance = metrics.load_imbalance,
+                    .validation_loss = step.validation ? std::optional(step.validation->loss) : std::nullopt,
+                    .seconds_left = per_step * static_cast<double>(config_.train.steps - metrics.step)});
+}
+
+void RunReport::Warn(std::string_view text) {
+  progress_.Clear();
+  core::LogWarning(text);
+}
+
+void RunReport::Print(std::string_view text) {
+  progress_.Clear();
+  PrintLine(text);
+}
+
+void RunReport::PrintSummary() const {
+  std::string summary = absl::StrFormat("done: %d steps, %s, loss %.4f", last_step_, DurationText(SecondsSince(start_)),
+                                        losses_.empty() ? std::nan("") : losses_.back());
+  if (last_validation_) {
+    summary += absl::StrFormat(", validation %.4f (%.4f bits per byte)", last_validation_->loss,
+                               last_validation_->bits_per_byte);
+  }
+  PrintLine(CurveText(losses_) + summary);
+}
+
+}  // namespace conclave::launch

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run tells of its steps: metrics.jsonl, TensorBoard events, the progress line, and a summary. Rank 0 has the
+// one report of a run.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "core/config/config.h"
+#include "core/model/model_graph.h"
+#include "launch/metrics.h"
+#include "launch/progress.h"
+#include "launch/run_folder.h"
+#include "launch/tensorboard.h"
+#include "optim/trainer.h"
+
+namespace conclave::launch {
+
+struct Validation {
+  double loss = 0, bits_per_byte = 0;
+};
+
+struct StepReport {
+  const optim::StepMetrics& metrics;
+  double seconds = 0;       // of the whole step
+  double data_seconds = 0;  // of its batch
+  std::optional<Validation> validation = {};
+};
+
+class RunReport {
+ public:
+  // `first_step`: steps done before this process.
+  RunReport(const RunFolder& folder, const core::Config& config, const core::ModelConfig& model, int64_t first_step);
+
+  // Opens metrics and events, cut back to the first step.
+  absl::Status Open();
+  void Add(const StepReport& step);
+  // Metrics so far survive a crash of the machine.
+  void Sync() { metrics_.Sync().IgnoreError(); }
+  // A line on stderr, or a table on stdout, above the progress line.
+  void Warn(std::string_view text);
+  void Print(std::string_view text);
+  // Leaves the progress line as it is: no step will follow.
+  void EndProgress() { progress_.Finish(); }
+  void PrintSummary() const;
+
+ private:
+  void Record(const StepReport& step);
+  void RecordEvents(const StepReport& step);
+  void ShowProgress(const StepReport& step);
+
+  const RunFolder& folder_;
+  const core::Config& config_;
+  const core::ModelConfig& model_;
+  const core::ModelGraph graph_;
+  const int64_t first_step_;
+  std::chrono::steady_clock::time_point start_;
+  AppendFile metrics_;
+  EventFile events_;
+  Progress progress_;
+  std::vector<double> losses_;  // of all steps of the run
+  int64_t last_step_;
+  std::optional<Validation> last_validation_;
+  bool writing_failed_ = false;  // said so
+};
+
+}  // namespace conclave::launch
