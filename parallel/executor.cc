@@ -177,6 +177,7 @@ PassSlot& Executor::BeginForward(const Step& step, const Action& action) {
   const core::TraceScope scope(options_.trace, "phase", "F begin");
   PassSlots& slots = SlotsOf(action.stage);
   PassSlot& slot = slots.Acquire(action.micro, ShapeOf(step, action));
+  slot.pass.tasks.SetSink(sink_);
   feeder_.Fill(model_.device(), model_.stream(), step.batch, step.split.MicroBegin(options_.data_rank, action.micro),
                slot.pass);
   slots.Enter(slot, forward_lane_);

@@ -3,20 +3,20 @@
 
 #include "parallel/delay_comm.h"
 #include "parallel/simulate.h"
-#include "tests/support/layout_run.h"
+#include "tests/support/train_on_ranks.h"
 
 namespace conclave::parallel {
 namespace {
 
-using testing::LayoutResult;
-using testing::LayoutSetup;
-using testing::TrainInLayout;
+using testing::RunResult;
+using testing::RunSetup;
+using testing::TrainOnRanks;
 
 // What ranks compute is sleep: exchanges of tokens that take long.
 TEST(Executor, HidesTransfersBehindCells) {
   constexpr double kExchange = 6e-3, kTransfer = 11e-3;
   constexpr int kMicros = 8;
-  LayoutSetup setup{.config = testing::TinyConfig(), .ranks = 4, .steps = 2};
+  RunSetup setup{.config = testing::TinyConfig(), .ranks = 4, .steps = 2};
   setup.config.model.num_hidden_layers = 4;
   setup.config.model.first_k_dense_replace = 0;
   setup.config.model.num_nextn_predict_layers = 0;
@@ -33,10 +33,9 @@ TEST(Executor, HidesTransfersBehindCells) {
     };
   };
   setup.wrap = delay(0);
-  const LayoutResult fast = TrainInLayout(setup);
+  const RunResult fast = TrainOnRanks(setup);
   setup.wrap = delay(kTransfer);
-  const LayoutResult slow = TrainInLayout(setup);
-  EXPECT_EQ(slow.error, "");
+  const RunResult slow = TrainOnRanks(setup);
   EXPECT_EQ(slow.hash, fast.hash);
   const StageCost cost{.forward = 3 * kExchange, .backward_input = 2 * kExchange, .backward_weight = 0};
   const double model = Simulate(*MakeSchedule("dualpipev", {2, kMicros, 1}), {.stages = {cost}}).makespan;

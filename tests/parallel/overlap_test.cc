@@ -7,21 +7,21 @@
 #include "parallel/delay_comm.h"
 #include "parallel/schedule.h"
 #include "parallel/simulate.h"
-#include "tests/support/layout_run.h"
+#include "tests/support/train_on_ranks.h"
 
 namespace conclave::parallel {
 namespace {
 
-using testing::LayoutResult;
-using testing::LayoutSetup;
-using testing::TrainInLayout;
+using testing::RunResult;
+using testing::RunSetup;
+using testing::TrainOnRanks;
 
 constexpr double kDelay = 6e-3;  // much longer than a phase computes
 constexpr int kMicros = 16;
 
 // Two pipeline ranks by two expert ranks, a MoE block per stage of dualpipev, nothing beside blocks that exchanges.
-LayoutSetup Slow(const std::string& schedule) {
-  LayoutSetup setup{.config = testing::TinyConfig(), .ranks = 4, .steps = 2};
+RunSetup Slow(const std::string& schedule) {
+  RunSetup setup{.config = testing::TinyConfig(), .ranks = 4, .steps = 2};
   setup.config.model.num_hidden_layers = 4;
   setup.config.model.first_k_dense_replace = 0;
   setup.config.model.num_nextn_predict_layers = 0;
@@ -37,12 +37,11 @@ LayoutSetup Slow(const std::string& schedule) {
 }
 
 TEST(Overlap, HidesTheExchangesThatTheDesignSaysWithTheSameBits) {
-  LayoutSetup setup = Slow("dualpipev");
+  RunSetup setup = Slow("dualpipev");
   setup.config.parallel.overlap = false;
-  const LayoutResult serial = TrainInLayout(setup);
+  const RunResult serial = TrainOnRanks(setup);
   setup.config.parallel.overlap = true;
-  const LayoutResult overlapped = TrainInLayout(setup);
-  ASSERT_EQ(overlapped.error, "");
+  const RunResult overlapped = TrainOnRanks(setup);
   EXPECT_EQ(overlapped.hash, serial.hash);
   EXPECT_EQ(overlapped.figures, serial.figures);
   // Counts, tokens, rows one after the other in a forward; gradients, rows in a backward, which lie beside them.
@@ -61,7 +60,7 @@ TEST(Overlap, HidesTheExchangesThatTheDesignSaysWithTheSameBits) {
 }
 
 // Names of rank 0's cells and phases in order.
-std::vector<std::string> ComputeOf(const LayoutResult& result) {
+std::vector<std::string> ComputeOf(const RunResult& result) {
   const nlohmann::json trace = nlohmann::json::parse(result.trace.text);
   std::vector<std::string> names;
   for (const nlohmann::json& event : trace.at("traceEvents")) {
@@ -72,13 +71,13 @@ std::vector<std::string> ComputeOf(const LayoutResult& result) {
 
 TEST(Overlap, ChangesNothingWhereNoCellHasTwoActions) {
   for (const char* schedule : {"1f1b", "zb1p", "dualpipev"}) {
-    LayoutSetup setup = Slow(schedule);
+    RunSetup setup = Slow(schedule);
     setup.wrap = {};
     setup.trace_capacity = 10000;
     setup.config.parallel.overlap = false;
-    const std::vector<std::string> serial = ComputeOf(TrainInLayout(setup));
+    const std::vector<std::string> serial = ComputeOf(TrainOnRanks(setup));
     setup.config.parallel.overlap = true;
-    const std::vector<std::string> overlapped = ComputeOf(TrainInLayout(setup));
+    const std::vector<std::string> overlapped = ComputeOf(TrainOnRanks(setup));
     EXPECT_EQ(serial == overlapped, std::string(schedule) != "dualpipev") << schedule;
   }
 }

@@ -5,20 +5,20 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tests/support/layout_run.h"
+#include "tests/support/train_on_ranks.h"
 
 namespace conclave::parallel {
 namespace {
 
 using nlohmann::json;
-using testing::LayoutResult;
-using testing::LayoutSetup;
-using testing::TrainInLayout;
+using testing::RunResult;
+using testing::RunSetup;
+using testing::TrainOnRanks;
 
 constexpr int64_t kSteps = 2;
 
-LayoutSetup Pipeline(const std::string& schedule, int64_t capacity) {
-  LayoutSetup setup{.config = testing::TinyConfig(), .ranks = 2, .steps = kSteps, .trace_capacity = capacity};
+RunSetup Pipeline(const std::string& schedule, int64_t capacity) {
+  RunSetup setup{.config = testing::TinyConfig(), .ranks = 2, .steps = kSteps, .trace_capacity = capacity};
   setup.config.model.num_hidden_layers = 4;
   setup.config.batch.micro_sequences = 1;
   setup.config.parallel.pipeline = 2;
@@ -53,7 +53,7 @@ constexpr int Row(core::TraceLane lane) { return static_cast<int>(lane); }
 
 TEST(TraceOfARun, HasEachCellOfTheScheduleOncePerStepInOrder) {
   for (const char* name : {"1f1b", "zb1p", "dualpipev"}) {
-    const LayoutResult result = TrainInLayout(Pipeline(name, 20000));
+    const RunResult result = TrainOnRanks(Pipeline(name, 20000));
     auto rows = SpansOf(result.trace.text);
     const Schedule schedule = *MakeSchedule(name, {2, 8, 1});
     for (int rank = 0; rank < 2; ++rank) {
@@ -76,7 +76,7 @@ TEST(TraceOfARun, HasEachCellOfTheScheduleOncePerStepInOrder) {
 }
 
 TEST(TraceOfARun, HasSpansThatNestInEveryRow) {
-  for (const auto& [row, spans] : SpansOf(TrainInLayout(Pipeline("dualpipev", 20000)).trace.text)) {
+  for (const auto& [row, spans] : SpansOf(TrainOnRanks(Pipeline("dualpipev", 20000)).trace.text)) {
     std::vector<const Span*> open;
     for (const Span& span : spans) {
       EXPECT_LE(span.begin, span.end);
@@ -91,7 +91,7 @@ TEST(TraceOfARun, HasSpansThatNestInEveryRow) {
 }
 
 TEST(TraceOfARun, WaitsForNothingButExchanges) {
-  const LayoutResult result = TrainInLayout(Pipeline("dualpipev", 20000));
+  const RunResult result = TrainOnRanks(Pipeline("dualpipev", 20000));
   auto rows = SpansOf(result.trace.text);
   for (int rank = 0; rank < 2; ++rank) {
     std::multimap<std::pair<std::string, int64_t>, int64_t> begins;  // of exchanges, by name and end
@@ -110,7 +110,7 @@ TEST(TraceOfARun, WaitsForNothingButExchanges) {
 }
 
 TEST(TraceOfARun, NamesRanksAndLosesNoSpan) {
-  const LayoutResult result = TrainInLayout(Pipeline("zbv", 20000));
+  const RunResult result = TrainOnRanks(Pipeline("zbv", 20000));
   EXPECT_NE(result.trace.text.find(R"("rank 1: pipeline 1")"), std::string::npos);
   int64_t spans = 0;
   for (const auto& [row, here] : SpansOf(result.trace.text)) spans += static_cast<int64_t>(here.size());
@@ -119,7 +119,7 @@ TEST(TraceOfARun, NamesRanksAndLosesNoSpan) {
 }
 
 TEST(TraceOfARun, SaysHowManySpansDidNotFit) {
-  const LayoutResult whole = TrainInLayout(Pipeline("1f1b", 20000)), cut = TrainInLayout(Pipeline("1f1b", 100));
+  const RunResult whole = TrainOnRanks(Pipeline("1f1b", 20000)), cut = TrainOnRanks(Pipeline("1f1b", 100));
   EXPECT_EQ(cut.trace.num_spans, 200);
   EXPECT_EQ(cut.trace.num_spans + cut.trace.num_dropped, whole.trace.num_spans);
   EXPECT_EQ(cut.hash, whole.hash);
