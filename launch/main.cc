@@ -79,6 +79,12 @@ void AddTrain(CLI::App& root, TrainOptions& options, parallel::Job& job, Command
                                       "after some steps, say where their time went: per operation, beside the best "
                                       "that the machine can do; also in profile.jsonl. Never changes a bit");
   profile->excludes("--dry-run")->excludes("--validate-data");
+  app.add_option("--trace", options.trace,
+                 "write when each rank did what, for ui.perfetto.dev: cells of the schedule, phases, exchanges, waits; "
+                 "of the first steps, as far as memory for it goes. Never changes a bit")
+      ->type_name(kFile)
+      ->excludes("--dry-run")
+      ->excludes("--validate-data");
   app.add_option("--profile-steps", options.profile_steps, "steps to measure, after 3 to warm up")
       ->type_name("N")
       ->needs(profile)
@@ -261,7 +267,7 @@ void AddCheckLayouts(CLI::App& root, CheckLayoutsOptions& options, Command& comm
       ->capture_default_str()
       ->check(Within<int64_t>(1, 1000000));
   app.footer("Exit codes: 0 all layouts end in the same bits, 1 not, 2 wrong usage.");
-  app.callback([&] { command = [&] { return CheckLayouts(options); }; });
+  app.callback([&] { command.run = [&] { return CheckLayouts(options); }; });
 }
 
 void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
