@@ -79,6 +79,12 @@ void AddTrain(CLI::App& root, TrainOptions& options, parallel::Job& job, Command
                                       "after some steps, say where their time went: per operation, beside the best "
                                       "that the machine can do; also in profile.jsonl. Never changes a bit");
   profile->excludes("--dry-run")->excludes("--validate-data");
+  app.add_option("--trace", options.trace,
+                 "write when each rank did what, for ui.perfetto.dev: cells of the schedule, phases, exchanges, waits; "
+                 "of the first steps, as far as memory for it goes. Never changes a bit")
+      ->type_name(kFile)
+      ->excludes("--dry-run")
+      ->excludes("--validate-data");
   app.add_option("--profile-steps", options.profile_steps, "steps to measure, after 3 to warm up")
       ->type_name("N")
       ->needs(profile)

@@ -117,7 +117,7 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
 
 absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
   auto layout = parallel::Layout::Create(config, parts.model_config, optim::BatchRows(config.batch), job.world(),
-                                         job.ranks_per_host());
+                                         job.ranks_per_host(), parts.trace.get());
   RETURN_IF_ERROR(job.AgreeOn(AsUsageError(layout.status())));
   parts.layout = *std::move(layout);
   job.SetPlace(parts.layout->mesh().PlaceText(job.world().rank()));

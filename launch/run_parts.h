@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 
+#include "core/base/trace.h"
 #include "core/config/config.h"
 #include "core/device/device.h"
 #include "core/device/profiling_kernels.h"
@@ -26,6 +27,7 @@ struct RunParts {  // freed from the last to the first
   std::unique_ptr<data::Loader> loader;
   std::unique_ptr<core::OperationProfile> operations;  // if given: where the kernels record what they did
   std::unique_ptr<core::Device> device;
+  std::unique_ptr<core::Trace> trace;  // if given: where it is recorded what this rank does
   std::unique_ptr<parallel::Layout> layout;
   std::unique_ptr<core::Model> model;
   std::unique_ptr<optim::Trainer> trainer;

@@ -17,6 +17,7 @@
 #include "launch/run_folder.h"
 #include "launch/run_parts.h"
 #include "launch/run_report.h"
+#include "launch/run_trace.h"
 #include "launch/signals.h"
 #include "launch/train_loop.h"
 #include "launch/usage_error.h"
@@ -50,7 +51,9 @@ ExitCode StopBeforeTheFirstStep(const absl::Status& cancelled, parallel::Job& jo
 absl::StatusOr<core::Config> LoadSameConfig(const TrainOptions& options, parallel::Job& job) {
   auto config = core::LoadConfig(options.config, options.overrides);
   RETURN_IF_ERROR(job.AgreeOn(AsUsageError(config.status())));
-  RETURN_IF_ERROR(AsUsageError(job.CheckSame("the command", options.dry_run ? "train --dry-run" : "train")));
+  const std::string command =
+      absl::StrFormat("train%s%s", options.dry_run ? " --dry-run" : "", options.trace.empty() ? "" : " --trace");
+  RETURN_IF_ERROR(AsUsageError(job.CheckSame("the command", command)));
   RETURN_IF_ERROR(AsUsageError(job.CheckSame("the config", core::WriteConfig(*config))));
   return config;
 }
@@ -64,6 +67,10 @@ absl::StatusOr<RunFolder> OpenRunFolder(const std::string& dir, parallel::Job& j
 absl::Status CreateTrainingParts(const core::Config& config, const TrainOptions& options, parallel::Job& job,
                                  RunParts& parts) {
   if (options.profile && IsFirst(job)) parts.operations = std::make_unique<core::OperationProfile>();
+  if (!options.trace.empty()) {
+    RETURN_IF_ERROR(CheckTraceFile(options.trace, job));
+    parts.trace = std::make_unique<core::Trace>();
+  }
   return CreateParts(config, options.threads, job, parts);
 }
 
@@ -88,7 +95,9 @@ absl::StatusOr<ExitCode> RunFrom(RunState state, const RunFolder& folder, const 
   const CheckpointWriter writer(folder, config, options.version, parts, job);
   TrainLoop loop(folder, config, parts, writer, job, report ? &*report : nullptr, std::move(state));
   if (options.profile && report) loop.Profile(options.profile_steps);
-  return loop.Run();
+  absl::StatusOr<ExitCode> code = loop.Run();
+  if (parts.trace) WriteTrace(options.trace, parts, job);
+  return code;
 }
 
 absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, const TrainOptions& options,

@@ -21,6 +21,7 @@ struct TrainOptions {
   bool dry_run = false;        // print what would be trained, and stop: nothing is written
   bool profile = false;        // say where the time of some steps goes
   int64_t profile_steps = 20;  // how many
+  std::string trace;           // file for what all ranks do; "": none
   bool validate_data = false;  // ValidateData instead of Train
   std::string version;         // of the program, for manifests
 };

@@ -155,6 +155,7 @@ void Trainer::SumOverRanks(int64_t local_rows, int64_t batch_rows) {
 }
 
 void Trainer::Update(double grad_norm, double lr, int64_t step) {
+  const core::TraceScope scope(trace_, "step", "update");
   const core::OptimConfig& optim = config_.optim;
   // As in PyTorch: max_norm / (norm + 1e-6), at most 1.
   const double clip = optim.clip > 0 ? std::min(1.0, optim.clip / (grad_norm + 1e-6)) : 1.0;
@@ -191,7 +192,10 @@ void Trainer::Update(double grad_norm, double lr, int64_t step) {
   for (const auto& param : model_.params().params()) {
     if (param->ema) kernels.Ema(param->ShardOf(param->master), static_cast<float>(optim.ema), param->ema);
   }
-  sync_.GatherMasters();
+  {
+    const core::TraceScope gather(trace_, "step", "gather");
+    sync_.GatherMasters();
+  }
   model_.Refresh();
 }
 
@@ -230,12 +234,16 @@ void Trainer::ReadMetrics(const core::Batch& batch, StepMetrics& metrics) {
 
 StepMetrics Trainer::Step(const core::Batch& batch, int64_t step) {
   CHECK_LE(batch.rows, config_.batch.sequences);
+  const core::TraceScope scope(trace_, "step", "step");
   StepMetrics metrics{.step = step};
   metrics.lr = LearningRate(config_.optim, step, config_.train.steps);
   metrics.tokens = batch.rows * batch.length;
   ZeroStatistics();
   RunMicroBatches(batch);
-  sync_.EndReduce();
+  {
+    const core::TraceScope reduce(trace_, "step", "reduce");
+    sync_.EndReduce();
+  }
   for (const auto& param : model_.params().params()) {
     if (param->sum) model_.kernels().SumSquares(param->ShardGradient(), limbs_);
   }

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "core/base/trace.h"
 #include "core/config/config.h"
 #include "core/model/batch.h"
 #include "core/model/model.h"
@@ -79,7 +80,11 @@ class Trainer {
 
  private:
   Trainer(core::Model& model, const core::Config& config, const parallel::Layout& layout)
-      : model_(model), config_(config), layout_(layout), sync_(model, layout.holders()) {}
+      : model_(model),
+        config_(config),
+        layout_(layout),
+        trace_(layout.executor_options().trace),
+        sync_(model, layout.holders()) {}
   absl::Status AllocateStatistics(int64_t rows);
   void ZeroStatistics();
   void RunMicroBatches(const core::Batch& batch);
@@ -94,6 +99,7 @@ class Trainer {
   const core::Config config_;
   std::unique_ptr<const parallel::Layout> own_layout_;  // of one rank alone
   const parallel::Layout& layout_;
+  core::Trace* const trace_;
   parallel::GradSync sync_;
   std::unique_ptr<parallel::Executor> executor_;
   std::unique_ptr<core::DeviceBuffer> step_memory_;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "parallel/comm.h"
 
@@ -12,9 +13,10 @@ namespace conclave::parallel {
 struct Delay {
   double seconds_per_operation = 0;
   double seconds_per_byte = 0;  // of the more of what this rank sends to others and receives from them
+  std::string group = {};       // only of groups of this name and what is split off from them; empty: of all
 };
 
-// Groups that are split off are as slow.
+// Groups that are split off are delayed by the same rule.
 std::unique_ptr<Comm> MakeDelayComm(std::unique_ptr<Comm> inner, const Delay& delay);
 
 }  // namespace conclave::parallel

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "core/base/status_macros.h"
-#include "parallel/overlap.h"
 #include "parallel/schedule_order.h"
 
 namespace conclave::parallel {
@@ -41,23 +40,13 @@ Executor::Plan Executor::MakePlan(Schedule schedule) const {
   const std::vector<int> stages = schedule.StagesOf(rank);
   Plan plan{.schedule = std::move(schedule), .immediate = {}, .num_passes = std::vector<int>(stages.size())};
   plan.immediate.resize(plan.schedule.num_stages * plan.schedule.num_micro);
-  int kept = 0;
-  const auto note = [&](const Action& action) {
-    if (IsBackward(action.verb)) {
-      const auto is_here = [&](int stage) {
-        return stage >= 0 && stage < plan.schedule.num_stages && plan.schedule.RankOf(stage, action.micro) == rank;
-      };
-      kept += is_here(action.stage - 1);
-      plan.most_kept = std::max(plan.most_kept, kept);
-      kept -= is_here(action.stage + 1);
-    }
-    if (action.verb == Verb::kBackward) plan.immediate[action.stage * plan.schedule.num_micro + action.micro] = true;
-    const auto place = std::find(stages.begin(), stages.end(), action.stage) - stages.begin();
-    if (action.verb == Verb::kForward) ++plan.num_passes[place];
-  };
-  for (const Cell& cell : plan.schedule.cells[rank]) {
-    note(cell.first);
-    if (cell.second) note(*cell.second);
+  for (const Cell& cell : plan.CellsOf(rank)) {
+    plan.cell_names.push_back(CellText(cell));
+    ForEachAction(cell, [&](const Action& action) {
+      if (action.verb == Verb::kBackward) plan.immediate[action.stage * plan.schedule.num_micro + action.micro] = true;
+      const auto place = std::find(stages.begin(), stages.end(), action.stage) - stages.begin();
+      if (action.verb == Verb::kForward) ++plan.num_passes[place];
+    });
   }
   return plan;
 }
@@ -66,8 +55,7 @@ core::PassMemory Executor::PlanLargest(const core::Stage& stage) const {
   core::PassMemory largest;
   bool deferred = false;
   for (const auto& plan : training_plans_) {
-    for (const Cell& cell : plan->schedule.cells[pipeline_.rank()])
-      deferred |= cell.first.verb == Verb::kBackwardWeight;
+    for (const Cell& cell : plan->CellsOf(pipeline_.rank())) deferred |= cell.first.verb == Verb::kBackwardWeight;
   }
   const int64_t rows = std::min(Split(options_.batch_rows[0]).MostRows(), options_.micro_rows);
   for (PassMode mode : {PassMode::kForwardOnly, PassMode::kTrainImmediate, PassMode::kTrain}) {
@@ -106,29 +94,15 @@ absl::Status Executor::Allocate() {
   return AllocateBorders();
 }
 
-// What is on its way between stages.
 absl::Status Executor::AllocateBorders() {
+  BorderCounts counts;
   // Forward passes alone go by the clock micro-batch + stage, a message received at the tick after its own: two ticks'
   // worth.
-  int64_t in_flight = pipeline_.size() > 1 ? 2 * static_cast<int64_t>(stage_numbers_.size()) : 0, kept = 0;
-  for (const auto& plan : training_plans_) {
-    int64_t here = 0;
-    for (int to = 0; to < pipeline_.size(); ++to) {
-      if (to != pipeline_.rank()) here += MaxMessagesInFlight(plan->schedule, pipeline_.rank(), to);
-    }
-    in_flight = std::max(in_flight, here);
-    kept = std::max<int64_t>(kept, plan->most_kept);
-  }
+  if (pipeline_.size() > 1) counts = {.incoming = 2, .outgoing = 2 * static_cast<int64_t>(stage_numbers_.size())};
+  for (const auto& plan : training_plans_) counts.CoverAlso(CountBorders(plan->schedule, pipeline_.rank()));
   const int64_t rows = std::min(Split(options_.batch_rows[0]).MostRows(), options_.micro_rows);
-  const int64_t tokens = rows * options_.length, hidden = model_.config().hidden_size;
-  const int64_t bytes = tokens * hidden * core::SizeOf(model_.dtype());
-  ASSIGN_OR_RETURN(border_memory_, model_.device().Allocate((in_flight + kept) * bytes, "activations between stages"));
-  char* next = static_cast<char*>(border_memory_->data());
-  for (int64_t i = 0; i < in_flight + kept; ++i, next += bytes) {
-    const Tensor x(next, model_.dtype(), {tokens, hidden});
-    i < in_flight ? outgoing_.push_back({x, {}}) : kept_.push_back({x});
-  }
-  activation_bytes_ += border_memory_->bytes();
+  ASSIGN_OR_RETURN(borders_, Borders::Create(model_, pipeline_, counts, rows * options_.length));
+  activation_bytes_ += borders_->bytes();
   return absl::OkStatus();
 }
 
@@ -172,41 +146,35 @@ core::StepStatistics Executor::StatisticsOf(const Step& step, int micro) const {
   return step.statistics.Rows(begin, step.split.MicroRows(options_.data_rank, micro));
 }
 
+void Executor::ExpectMessages(const Step& step, const Cell& cell) {
+  const Schedule& schedule = step.plan.schedule;
+  ForEachAction(cell, [&](const Action& action) {
+    const core::TraceAt at(options_.trace, {action.stage, action.micro});
+    ForEachMessage(schedule, pipeline_.rank(), action, [&](const Action& made) {
+      borders_->Expect(TagOf(schedule, made), schedule.RankOf(made.stage, made.micro),
+                       step.split.MicroRows(options_.data_rank, made.micro) * options_.length);
+    });
+  });
+}
+
 void Executor::Receive(const Step& step, const Action& made, Tensor into) {
   const Schedule& schedule = step.plan.schedule;
+  const bool is_here = schedule.RankOf(made.stage, made.micro) == pipeline_.rank();
+  if (!is_here || made.verb != Verb::kForward) return borders_->Take(TagOf(schedule, made), into);
   if (into.Elements() == 0) return;
-  const int from = schedule.RankOf(made.stage, made.micro);
-  if (from != pipeline_.rank()) {
-    const Ticket ticket = pipeline_.Receive(model_.stream(), into, from, TagOf(schedule, made));
-    return pipeline_.Wait(model_.stream(), ticket);
-  }
-  if (made.verb == Verb::kForward) {
-    PassSlots& slots = SlotsOf(made.stage);
-    return model_.kernels().Cast(slots.stage().Output(slots.Find(made.micro).saved), into);
-  }
-  const auto kept = std::find_if(kept_.begin(), kept_.end(),
-                                 [tag = TagOf(schedule, made)](const Kept& kept) { return kept.tag == tag; });
-  CHECK(kept != kept_.end());
-  model_.kernels().Cast(kept->x.Slice(0, 0, into.size(0)), into);
-  kept->tag = -1;
+  PassSlots& slots = SlotsOf(made.stage);
+  model_.kernels().Cast(slots.stage().Output(slots.Find(made.micro).saved), into);
 }
 
-void Executor::Keep(const Step& step, const Action& made, Tensor x) {
-  if (x.Elements() == 0) return;
-  const auto free = std::find_if(kept_.begin(), kept_.end(), [](const Kept& kept) { return kept.tag < 0; });
-  CHECK(free != kept_.end());
-  free->tag = TagOf(step.plan.schedule, made);
-  model_.kernels().Cast(x, free->x.Slice(0, 0, x.size(0)));
-}
-
-Ticket Executor::Send(const Step& step, const Action& made, int to_stage, Tensor x) {
-  const Schedule& schedule = step.plan.schedule;
-  const int to = schedule.RankOf(to_stage, made.micro);
-  if (to == pipeline_.rank() || x.Elements() == 0) return {};
-  return pipeline_.Send(model_.stream(), x, to, TagOf(schedule, made));
+void Executor::SendGradient(const Step& step, const Action& made, Tensor gradient) {
+  if (made.stage == 0) return;
+  const int to = step.plan.schedule.RankOf(made.stage - 1, made.micro), tag = TagOf(step.plan.schedule, made);
+  to == pipeline_.rank() ? borders_->Keep(tag, gradient) : borders_->Send(tag, to, gradient);
 }
 
 PassSlot& Executor::BeginForward(const Step& step, const Action& action) {
+  const core::TraceAt at(options_.trace, {action.stage, action.micro});
+  const core::TraceScope scope(options_.trace, "phase", "F begin");
   PassSlots& slots = SlotsOf(action.stage);
   PassSlot& slot = slots.Acquire(action.micro, ShapeOf(step, action));
   slot.pass.tasks.SetSink(sink_);
@@ -221,19 +189,27 @@ PassSlot& Executor::BeginForward(const Step& step, const Action& action) {
 }
 
 void Executor::EndForward(const Step& step, const Action& action, PassSlot& slot) {
+  const core::TraceAt at(options_.trace, {action.stage, action.micro});
+  const core::TraceScope scope(options_.trace, "phase", "F end");
   PassSlots& slots = SlotsOf(action.stage);
   slots.stage().EndForward(forward_lane_.lane, slot.pass, step.weights, StatisticsOf(step, action.micro), slot.saved);
   slots.Leave(slot, forward_lane_);
-  if (action.stage + 1 == step.plan.schedule.num_stages) return;
+  const Schedule& schedule = step.plan.schedule;
+  if (action.stage + 1 == schedule.num_stages) return;
   const Tensor output = slots.stage().Output(slot.saved);
+  const int to = schedule.RankOf(action.stage + 1, action.micro), tag = TagOf(schedule, action);
+  if (to == pipeline_.rank() || output.Elements() == 0) return;
+  // In training the output stays where it is until the backward, long enough to be sent from there.
   if (step.training) {
-    slot.output_sent = Send(step, action, action.stage + 1, output);
+    slot.output_sent = pipeline_.Send(model_.stream(), output, to, tag);
   } else {
-    SendCopy(step, action, action.stage + 1, output);
+    borders_->Send(tag, to, output);
   }
 }
 
 PassSlot& Executor::BeginBackward(const Step& step, const Action& action) {
+  const core::TraceAt at(options_.trace, {action.stage, action.micro});
+  const core::TraceScope scope(options_.trace, "phase", "B begin");
   PassSlots& slots = SlotsOf(action.stage);
   PassSlot& slot = slots.Find(action.micro);
   slots.Enter(slot, backward_lane_);
@@ -246,76 +222,66 @@ PassSlot& Executor::BeginBackward(const Step& step, const Action& action) {
 }
 
 void Executor::EndBackward(const Step& step, const Action& action, PassSlot& slot) {
+  const core::TraceAt at(options_.trace, {action.stage, action.micro});
+  const core::TraceScope scope(options_.trace, "phase", "B end");
   PassSlots& slots = SlotsOf(action.stage);
   slots.stage().EndBackward(backward_lane_.lane, slot.pass, slot.saved);
   slots.Leave(slot, backward_lane_);
-  if (action.stage > 0) {
-    const Tensor gradient = slots.stage().InputGradient(slot.saved);
-    const bool is_here = step.plan.schedule.RankOf(action.stage - 1, action.micro) == pipeline_.rank();
-    is_here ? Keep(step, action, gradient) : SendCopy(step, action, action.stage - 1, gradient);
-  }
+  SendGradient(step, action, slots.stage().InputGradient(slot.saved));
   // The next stage has had it: this backward followed from that one's.
   if (slot.output_sent) pipeline_.Wait(model_.stream(), slot.output_sent);
   slot.output_sent = {};
   slots.ReleaseInput(slot);
 }
 
-void Executor::SendCopy(const Step& step, const Action& made, int to_stage, Tensor x) {
-  if (step.plan.schedule.RankOf(to_stage, made.micro) == pipeline_.rank() || x.Elements() == 0) return;
-  Outgoing& outgoing = outgoing_[next_outgoing_++ % outgoing_.size()];
-  if (outgoing.ticket) pipeline_.Wait(model_.stream(), outgoing.ticket);
-  const Tensor copy = outgoing.x.Slice(0, 0, x.size(0));
-  model_.kernels().Cast(x, copy);
-  outgoing.ticket = Send(step, made, to_stage, copy);
+ForwardWork Executor::ForwardOf(const Step& step, const Action& action, PassSlot& slot) {
+  return {{SlotsOf(action.stage).stage(), forward_lane_.lane, slot.pass, slot.saved, {action.stage, action.micro}},
+          StatisticsOf(step, action.micro)};
 }
 
-void Executor::WaitForSends() {
-  for (Outgoing& outgoing : outgoing_) {
-    if (outgoing.ticket) pipeline_.Wait(model_.stream(), outgoing.ticket);
-    outgoing.ticket = {};
-  }
+BackwardWork Executor::BackwardOf(const Step& step, const Action& action, PassSlot& slot) {
+  return {{SlotsOf(action.stage).stage(), backward_lane_.lane, slot.pass, slot.saved, {action.stage, action.micro}},
+          step.weights};
 }
 
 void Executor::RunAction(const Step& step, const Action& action) {
-  PassSlots& slots = SlotsOf(action.stage);
-  const core::Stage& stage = slots.stage();
   if (action.verb == Verb::kForward) {
     PassSlot& slot = BeginForward(step, action);
-    for (int64_t i = 0; i < stage.num_blocks(); ++i) {
-      for (core::Phase phase : core::kForwardPhases) {
-        stage.ForwardPhase(i, phase, forward_lane_.lane, slot.pass, StatisticsOf(step, action.micro), nullptr,
-                           slot.saved);
-      }
-    }
+    RunForward(ForwardOf(step, action, slot), options_.trace);
     EndForward(step, action, slot);
   } else if (IsBackward(action.verb)) {
     PassSlot& slot = BeginBackward(step, action);
-    for (int64_t i = stage.num_blocks() - 1; i >= 0; --i) {
-      for (core::Phase phase : core::kBackwardPhases) {
-        stage.BackwardPhase(i, phase, backward_lane_.lane, slot.pass, step.weights, slot.saved);
-      }
-      stage.EndBlock(backward_lane_.lane, slot.pass, slot.saved);
-    }
+    RunBackward(BackwardOf(step, action, slot), options_.trace);
     EndBackward(step, action, slot);
   } else {
-    stage.BackwardWeight(backward_lane_.lane, slots.Find(action.micro).pass);
+    PassSlots& slots = SlotsOf(action.stage);
+    slots.stage().BackwardWeight(backward_lane_.lane, slots.Find(action.micro).pass);
   }
 }
 
 void Executor::RunCell(const Step& step, const Cell& cell) {
-  if (!cell.second) return RunAction(step, cell.first);
-  if (!options_.overlap) {
-    RunAction(step, cell.first);
-    return RunAction(step, *cell.second);
+  if (!cell.second || !options_.overlap) {
+    ForEachAction(cell, [&](const Action& action) { RunAction(step, action); });
+    return;
   }
   PassSlot& forward = BeginForward(step, cell.first);
   PassSlot& backward = BeginBackward(step, *cell.second);
-  RunOverlapped({SlotsOf(cell.first.stage).stage(), forward_lane_.lane, forward.pass, forward.saved},
-                StatisticsOf(step, cell.first.micro),
-                {SlotsOf(cell.second->stage).stage(), backward_lane_.lane, backward.pass, backward.saved},
-                step.weights);
+  RunOverlapped(ForwardOf(step, cell.first, forward), BackwardOf(step, *cell.second, backward), options_.trace);
   EndForward(step, cell.first, forward);
   EndBackward(step, *cell.second, backward);
+}
+
+void Executor::RunCells(const Step& step, absl::FunctionRef<void(const Cell&)> cell_done) {
+  const std::vector<Cell>& cells = step.plan.CellsOf(pipeline_.rank());
+  if (!cells.empty()) ExpectMessages(step, cells[0]);
+  for (size_t i = 0; i < cells.size(); ++i) {
+    if (i + 1 < cells.size()) ExpectMessages(step, cells[i + 1]);
+    const core::TraceAt at(options_.trace, {cells[i].first.stage, cells[i].first.micro});
+    const core::TraceScope scope(options_.trace, "cell", step.plan.cell_names[i]);
+    RunCell(step, cells[i]);
+    cell_done(cells[i]);
+  }
+  borders_->WaitForSends();
 }
 
 void Executor::Train(const core::Batch& batch, const core::LossWeights& weights, const core::StepStatistics& statistics,
@@ -331,21 +297,15 @@ void Executor::Train(const core::Batch& batch, const core::LossWeights& weights,
     const auto place = std::find(stage_numbers_.begin(), stage_numbers_.end(), action.stage) - stage_numbers_.begin();
     if (--num_passes_left_[place] == 0) stage_done(slots.stage());
   };
-  for (const Cell& cell : step.plan.schedule.cells[pipeline_.rank()]) {
-    RunCell(step, cell);
-    finish(cell.first);
-    if (cell.second) finish(*cell.second);
-  }
-  WaitForSends();
+  RunCells(step, [&](const Cell& cell) { ForEachAction(cell, finish); });
 }
 
 void Executor::Evaluate(const core::Batch& batch, const core::StepStatistics& statistics) {
   const BatchSplit split = Split(batch.rows);
   const core::LossWeights weights;
   const Step step{batch, split, PlanFor(split.NumMicro(), false), weights, statistics, false};
-  for (const Cell& cell : step.plan.schedule.cells[pipeline_.rank()]) {
+  RunCells(step, [&](const Cell& cell) {
     const Action& action = cell.first;
-    RunAction(step, action);
     // A pass stays until the next stage has its output: where that is on this rank, until that has run.
     const auto release = [&](int stage) { SlotsOf(stage).Release(SlotsOf(stage).Find(action.micro)); };
     const auto is_here = [&](int stage) {
@@ -354,8 +314,7 @@ void Executor::Evaluate(const core::Batch& batch, const core::StepStatistics& st
     };
     if (is_here(action.stage - 1)) release(action.stage - 1);
     if (!is_here(action.stage + 1)) release(action.stage);
-  }
-  WaitForSends();
+  });
 }
 
 core::PassMemory Executor::measured() const {

@@ -8,10 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 
+#include "core/base/trace.h"
 #include "core/model/model.h"
+#include "parallel/borders.h"
 #include "parallel/comm.h"
+#include "parallel/overlap.h"
 #include "parallel/partition.h"
 #include "parallel/pass_slots.h"
 #include "parallel/schedule.h"
@@ -26,8 +30,9 @@ struct ExecutorOptions {
   int64_t data_ranks = 1, data_rank = 0;
   int64_t expert_ranks = 1;  // neighbouring data ranks that exchange tokens
   int64_t micro_rows = 1;
-  int64_t length = 1;         // tokens per row
-  bool predict_ahead = true;  // in training
+  int64_t length = 1;            // tokens per row
+  bool predict_ahead = true;     // in training
+  core::Trace* trace = nullptr;  // records cells and phases, if it is not null
 };
 
 class Executor {
@@ -62,7 +67,8 @@ class Executor {
     Schedule schedule;
     std::vector<bool> immediate;  // by stage x micro-batch: one action makes both gradients
     std::vector<int> num_passes;  // by stage of this rank
-    int most_kept = 0;            // gradients at once that one stage of this rank has made for another
+    std::vector<std::string> cell_names;
+    const std::vector<Cell>& CellsOf(int rank) const { return schedule.cells[rank]; }
   };
   // What all actions of one step share.
   struct Step {
@@ -86,20 +92,21 @@ class Executor {
   PassSlots& SlotsOf(int stage);
   core::StepStatistics StatisticsOf(const Step& step, int micro) const;
 
+  // Runs the cells in order; what the next one needs from other ranks is on its way while one runs.
+  void RunCells(const Step& step, absl::FunctionRef<void(const Cell&)> cell_done);
+  void ExpectMessages(const Step& step, const Cell& cell);
   void RunCell(const Step& step, const Cell& cell);
   void RunAction(const Step& step, const Action& action);
   PassSlot& BeginForward(const Step& step, const Action& action);
   void EndForward(const Step& step, const Action& action, PassSlot& slot);
   PassSlot& BeginBackward(const Step& step, const Action& action);
   void EndBackward(const Step& step, const Action& action, PassSlot& slot);
+  ForwardWork ForwardOf(const Step& step, const Action& action, PassSlot& slot);
+  BackwardWork BackwardOf(const Step& step, const Action& action, PassSlot& slot);
   // What another stage has made for this micro-batch: received, or copied from its pass on this rank.
   void Receive(const Step& step, const Action& made, core::Tensor into);
-  Ticket Send(const Step& step, const Action& made, int to_stage, core::Tensor x);
-  void Keep(const Step& step, const Action& made, core::Tensor x);
-  // Send of a copy, so that x may go.
-  void SendCopy(const Step& step, const Action& made, int to_stage, core::Tensor x);
-
-  void WaitForSends();
+  // To the stage that needs it, on another rank or kept for one of this rank.
+  void SendGradient(const Step& step, const Action& made, core::Tensor gradient);
 
   core::Model& model_;
   Comm& pipeline_;
@@ -111,21 +118,7 @@ class Executor {
   std::unique_ptr<core::DeviceBuffer> lane_memory_;
   core::TokenFeeder feeder_;
   std::vector<std::unique_ptr<Plan>> training_plans_, forward_plans_;
-  // What SendCopy has under way, a ring: as long as there can be messages that nobody has received yet, so that no send
-  // waits.
-  struct Outgoing {
-    core::Tensor x;
-    Ticket ticket;
-  };
-  std::vector<Outgoing> outgoing_;
-  std::unique_ptr<core::DeviceBuffer> border_memory_;
-  size_t next_outgoing_ = 0;
-  // Input gradients that the next action of another stage of this rank will take.
-  struct Kept {
-    core::Tensor x;
-    int tag = -1;  // free
-  };
-  std::vector<Kept> kept_;
+  std::unique_ptr<Borders> borders_;
   core::PassShape shape_;             // of ShapeOf, kept so that a step allocates nothing
   std::vector<int> num_passes_left_;  // in this step, by stage of this rank
   core::PassMemory planned_;

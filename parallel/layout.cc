@@ -8,6 +8,8 @@
 #include "core/base/status_macros.h"
 #include "parallel/partition.h"
 #include "parallel/schedule.h"
+#include "parallel/trace.h"
+#include "parallel/tracing_comm.h"
 
 namespace conclave::parallel {
 namespace {
@@ -34,8 +36,8 @@ absl::Status InKey(const char* key, const absl::Status& status) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& config, const core::ModelConfig& model,
-                                                       std::vector<int64_t> batch_rows, Comm& world,
-                                                       int ranks_per_host) {
+                                                       std::vector<int64_t> batch_rows, Comm& world, int ranks_per_host,
+                                                       core::Trace* trace) {
   const core::ParallelConfig& parallel = config.parallel;
   ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create({.pipeline = static_cast<int>(parallel.pipeline),
                                                   .expert = static_cast<int>(parallel.expert)},
@@ -52,7 +54,8 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
                        .expert_ranks = mesh.shape().expert,
                        .micro_rows = 1,
                        .length = config.data.sequence_length,
-                       .predict_ahead = config.moe.mtp_weight != 0};
+                       .predict_ahead = config.moe.mtp_weight != 0,
+                       .trace = trace};
   layout->zero_ = parallel.zero;
   RETURN_IF_ERROR(layout->ChooseMicroRows(config));
   const ExecutorOptions& executor = layout->executor_;
@@ -69,8 +72,10 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
     layout->placements_.push_back(MakeContiguousPlacement(model.n_routed_experts, mesh.shape().expert));
   }
   const int per_node = static_cast<int>(parallel.ranks_per_node > 0 ? parallel.ranks_per_node : ranks_per_host);
-  layout->comms_ = SplitByMesh(world, mesh, per_node);
+  if (trace) layout->traced_world_ = MakeTracingComm(world.Split(0, world.name()), *trace);
+  layout->comms_ = SplitByMesh(trace ? *layout->traced_world_ : world, mesh, per_node);
   layout->SplitHolders(model, schedule);
+  if (trace) StartTrace(*trace, layout->all());
   return layout;
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "core/base/trace.h"
 #include "core/config/config.h"
 #include "core/model/model.h"
 #include "parallel/comm.h"
@@ -22,10 +23,11 @@ namespace conclave::parallel {
 class Layout {
  public:
   // Collective. `batch_rows`: rows of all global batches of the run, largest first. `ranks_per_host`: consecutive ranks
-  // that share a host, unless parallel.ranks_per_node says otherwise. Errors name config keys.
+  // that share a host, unless parallel.ranks_per_node says otherwise. `trace` records what this rank does from here on,
+  // if it is not null, and outlives the layout. Errors name config keys.
   static absl::StatusOr<std::unique_ptr<Layout>> Create(const core::Config& config, const core::ModelConfig& model,
                                                         std::vector<int64_t> batch_rows, Comm& world,
-                                                        int ranks_per_host);
+                                                        int ranks_per_host, core::Trace* trace = nullptr);
 
   const Mesh& mesh() const { return mesh_; }
   MeshPlace place() const { return mesh_.PlaceOf(comms_.all->rank()); }
@@ -50,6 +52,7 @@ class Layout {
   void SplitHolders(const core::ModelConfig& model, const Schedule& schedule);
 
   const Mesh mesh_;
+  std::unique_ptr<Comm> traced_world_;
   MeshComms comms_;
   std::unique_ptr<Comm> dense_, expert_, embedding_;  // holders of copies
   HolderComms holders_;

@@ -22,13 +22,16 @@ void* operator new(size_t bytes) {
 namespace conclave {
 namespace {
 
-void ExpectNoAllocations(core::OperationProfile* profile) {
+void ExpectNoAllocations(core::OperationProfile* profile, core::Trace* trace = nullptr) {
   core::Config config = testing::TinyConfig();
   config.batch.micro_sequences = 3;  // the last micro-batch is smaller
   config.optim.ema = 0.99;
   auto device = testing::MakeDevice("", 2);
   auto model = testing::MakeTrainingModel(config, *device, profile);
-  auto trainer = optim::Trainer::Create(*model, config);
+  const auto alone = parallel::MakeSelfComm();
+  const auto layout = parallel::Layout::Create(config, config.model, optim::BatchRows(config.batch), *alone, 1, trace);
+  ASSERT_TRUE(layout.ok()) << layout.status();
+  auto trainer = optim::Trainer::Create(*model, config, **layout);
   ASSERT_TRUE(trainer.ok()) << trainer.status();
   (*trainer)->StartEma();
   const core::Batch batch = testing::RandomBatch(8, 40, 97, 1);
@@ -61,6 +64,13 @@ TEST(Trainer, AProfiledStepAllocatesNothing) {
   core::OperationProfile profile{};
   ExpectNoAllocations(&profile);
   EXPECT_GT(profile[static_cast<size_t>(core::Operation::kAdamW)].calls, 0);
+}
+
+TEST(Trainer, ATracedStepAllocatesNothing) {
+  core::Trace trace;
+  ExpectNoAllocations(nullptr, &trace);
+  EXPECT_GT(trace.spans().size(), 100u);
+  EXPECT_EQ(trace.num_dropped(), 0);
 }
 
 }  // namespace
