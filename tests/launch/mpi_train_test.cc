@@ -139,6 +139,19 @@ TEST_F(MpiTrain, EveryMeshGivesStateMetricsAndWeightsOfOneRank) {
   }
 }
 
+TEST_F(MpiTrain, TheBannerTellsWhoHoldsWhatAndWhoNeedsMostMemory) {
+  const TinyRun run;
+  const Outcome outcome = Train(run, 4, kPipelineAndExperts + Words{"--dry-run"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  for (const char* part :
+       {"layout     pipeline 2 x data 2 (expert 2), dualpipev: 4 stages, 8 micro-batches of 1 row\n",
+        "           4 ranks on 1 host (", "pipeline 0  stage 0: embedding, block 0; stage 3: block 3, head and loss\n",
+        "pipeline 1  stage 1: block 1; stage 2: block 2\n", ", the most of all ranks\n", "dry run: "}) {
+    EXPECT_EQ(Count(outcome.out, part), 1) << part << outcome.out;
+  }
+  EXPECT_FALSE(std::filesystem::exists(run.Dir()));
+}
+
 TEST_F(MpiTrain, WeightsOfAFolderGoToTheRanksThatHoldThem) {
   const TinyRun first;
   ASSERT_EQ(first.Train(kModel).code, 0);
