@@ -20,6 +20,7 @@
 #include "core/base/terminal.h"
 #include "core/config/help.h"
 #include "data/known_vocabularies.h"
+#include "launch/check_layouts.h"
 #include "launch/completion.h"
 #include "launch/eval.h"
 #include "launch/exit_code.h"
@@ -247,6 +248,22 @@ void AddSchedule(CLI::App& root, ScheduleOptions& options, Command& command) {
   app.callback([&] { command.run = [&] { return PrintSchedule(options); }; });
 }
 
+void AddCheckLayouts(CLI::App& root, CheckLayoutsOptions& options, Command& command) {
+  CLI::App& app = *root.add_subcommand("check-layouts", "train a config a few steps in every layout: same bits?");
+  app.add_option("CONFIG", options.config, "YAML file (its keys: conclave help)")->required()->type_name(kFile);
+  app.add_option("OVERRIDES", options.overrides, "changes such as batch.sequences=48")->type_name(kOverride);
+  app.add_option("--ranks", options.ranks, "the most ranks; they are threads of this process")
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(Within<int64_t>(1, 64));
+  app.add_option("--steps", options.steps, "optimizer steps in each layout")
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(Within<int64_t>(1, 1000000));
+  app.footer("Exit codes: 0 all layouts end in the same bits, 1 not, 2 wrong usage.");
+  app.callback([&] { command = [&] { return CheckLayouts(options); }; });
+}
+
 void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
 
 // A topic may be a key or a command; `train` is both, and then the keys come first.
@@ -320,6 +337,7 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   VerifyOptions verify;
   InspectOptions inspect;
   TokenizeOptions tokenize;
+  CheckLayoutsOptions check_layouts;
   ScheduleOptions schedule;
   HelpOptions help;
   std::string shell;
@@ -329,6 +347,7 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   AddVerify(app, verify, command);
   AddInspect(app, inspect, command);
   AddTokenize(app, tokenize, command);
+  AddCheckLayouts(app, check_layouts, command);
   AddSchedule(app, schedule, command);
   AddHelp(app, help, command);
   AddCompletion(app, shell, command);

@@ -57,6 +57,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, con
                                                          const parallel::Layout& layout) {
   std::unique_ptr<Trainer> trainer(new Trainer(model, config, layout));
   ASSIGN_OR_RETURN(trainer->executor_, parallel::Executor::Create(model, layout.pipeline(), layout.executor_options()));
+  trainer->executor_->SetSink(&trainer->sync_);
   RETURN_IF_ERROR(trainer->AllocateStatistics(trainer->executor_->Split(config.batch.sequences).MostRows()));
   return trainer;
 }
@@ -172,7 +173,7 @@ void Trainer::Update(double grad_norm, double lr, int64_t step) {
   core::Kernels& kernels = model_.kernels();
   for (const auto& param : model_.params().params()) {
     if (!param->sum) continue;
-    args.gradient = param->ShardOf(param->sum);
+    args.gradient = param->ShardGradient();
     args.weight_decay = param->spec.kind == ParamKind::kVector ? 0.0f : static_cast<float>(optim.weight_decay);
     args.master = param->ShardOf(param->master);
     args.m = param->m;
@@ -236,7 +237,7 @@ StepMetrics Trainer::Step(const core::Batch& batch, int64_t step) {
   RunMicroBatches(batch);
   sync_.EndReduce();
   for (const auto& param : model_.params().params()) {
-    if (param->sum) model_.kernels().SumSquares(param->ShardOf(param->sum), limbs_);
+    if (param->sum) model_.kernels().SumSquares(param->ShardGradient(), limbs_);
   }
   SumOverRanks(executor_->Split(batch.rows).Rows(layout_.place().data), batch.rows);
   ReadMetrics(batch, metrics);
@@ -265,6 +266,7 @@ void Trainer::Backward(const core::Batch& batch) {
 void Trainer::ClearGradients() {
   for (const auto& param : model_.params().params()) {
     if (param->sum) model_.kernels().Zero(param->sum);
+    if (param->shard_sum) model_.kernels().Zero(param->shard_sum);
   }
 }
 

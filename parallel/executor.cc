@@ -209,6 +209,7 @@ Ticket Executor::Send(const Step& step, const Action& made, int to_stage, Tensor
 PassSlot& Executor::BeginForward(const Step& step, const Action& action) {
   PassSlots& slots = SlotsOf(action.stage);
   PassSlot& slot = slots.Acquire(action.micro, ShapeOf(step, action));
+  slot.pass.tasks.SetSink(sink_);
   feeder_.Fill(model_.device(), model_.stream(), step.batch, step.split.MicroBegin(options_.data_rank, action.micro),
                slot.pass);
   slots.Enter(slot, forward_lane_);

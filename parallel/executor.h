@@ -41,6 +41,8 @@ class Executor {
   // called with each stage of this rank whose weight gradients are complete.
   void Train(const core::Batch& batch, const core::LossWeights& weights, const core::StepStatistics& statistics,
              const std::function<void(const core::Stage&)>& stage_done);
+  // Told of each layer's weight gradients; outlives the executor.
+  void SetSink(core::GradientSink* sink) { sink_ = sink; }
   // Forward passes alone, for their losses.
   void Evaluate(const core::Batch& batch, const core::StepStatistics& statistics);
 
@@ -102,6 +104,7 @@ class Executor {
   core::Model& model_;
   Comm& pipeline_;
   const ExecutorOptions options_;
+  core::GradientSink* sink_ = nullptr;
   std::vector<int> stage_numbers_;                 // of model_.stages()
   std::vector<std::unique_ptr<PassSlots>> slots_;  // by stage of this rank
   LaneMemory forward_lane_, backward_lane_;

@@ -9,17 +9,27 @@ using core::Param;
 using core::ParamKind;
 using core::Tensor;
 
+namespace {
+
+bool SharesMemory(const Tensor& a, const Tensor& b) {
+  const char *first = a.As<char>(), *second = b.As<char>();
+  return first < second + b.Bytes() && second < first + a.Bytes();
+}
+
+}  // namespace
+
 std::vector<int64_t> ShardOffsets(int64_t rows, int holders) {
   std::vector<int64_t> offsets;
   for (int64_t i = 0; i <= holders; ++i) offsets.push_back(rows * i / holders);
   return offsets;
 }
 
-void AssignShards(const HolderComms& comms, core::ParamSet& params) {
+void AssignShards(const HolderComms& comms, int64_t zero, core::ParamSet& params) {
   for (const auto& param : params.params()) {
     const Comm& comm = comms.Of(param->spec);
     const std::vector<int64_t> offsets = ShardOffsets(param->rows(), comm.size());
     param->shard = {offsets[comm.rank()], offsets[comm.rank() + 1]};
+    param->cut_gradient = zero == 2 && comm.size() > 1 && param->layer >= 0 && param->spec.kind == ParamKind::kMatrix;
   }
 }
 
@@ -43,18 +53,52 @@ void GradSync::Begin(Entry& entry) {
 void GradSync::BeginReduce(const core::Stage& stage) {
   for (Entry& entry : entries_) {
     const std::vector<Param*>& own = stage.params();
-    if (entry.early && !entry.reduced && std::find(own.begin(), own.end(), entry.param) != own.end()) Begin(entry);
+    if (entry.early && !entry.param->cut_gradient && !entry.reduced &&
+        std::find(own.begin(), own.end(), entry.param) != own.end())
+      Begin(entry);
   }
+}
+
+void GradSync::BeginLayer(int64_t layer) {
+  // The memory may still hold what another layer, or this one in the micro-batch before, is reducing.
+  for (Entry& entry : entries_) {
+    if (!entry.param->cut_gradient || entry.param->layer != layer) continue;
+    for (Entry& other : entries_) {
+      if (other.ticket && SharesMemory(other.param->sum, entry.param->sum)) Finish(other);
+    }
+  }
+}
+
+void GradSync::EndLayer(int64_t layer) {
+  for (Entry& entry : entries_) {
+    if (entry.param->cut_gradient && entry.param->layer == layer) Begin(entry);
+  }
+}
+
+void GradSync::Finish(Entry& entry) {
+  entry.comm->Wait(model_.stream(), entry.ticket);
+  entry.ticket = {};
+  entry.reduced = false;
+  const Param& param = *entry.param;
+  if (param.shard.size() > 0) {
+    model_.kernels().Add(param.shard_sum, param.ShardOf(param.sum), param.shard_sum);
+  }
+  model_.kernels().Zero(param.sum);
 }
 
 void GradSync::EndReduce() {
   for (Entry& entry : entries_) {
-    if (!entry.reduced) Begin(entry);
+    if (!entry.param->cut_gradient && !entry.reduced) Begin(entry);
   }
   for (Entry& entry : entries_) {
-    entry.comm->Wait(model_.stream(), entry.ticket);
-    entry.reduced = false;
     const Param& param = *entry.param;
+    if (param.cut_gradient) {
+      if (entry.ticket) Finish(entry);
+      continue;
+    }
+    entry.comm->Wait(model_.stream(), entry.ticket);
+    entry.ticket = {};
+    entry.reduced = false;
     const Tensor sum = param.AsRows(param.sum);
     const core::Shard shard = param.shard;
     if (shard.begin > 0) model_.kernels().Zero(sum.Slice(0, 0, shard.begin));
@@ -66,7 +110,10 @@ void GradSync::GatherMasters() {
   for (Entry& entry : entries_) {
     entry.ticket = entry.comm->AllGather(model_.stream(), entry.param->AsRows(entry.param->master), entry.offsets);
   }
-  for (Entry& entry : entries_) entry.comm->Wait(model_.stream(), entry.ticket);
+  for (Entry& entry : entries_) {
+    entry.comm->Wait(model_.stream(), entry.ticket);
+    entry.ticket = {};
+  }
 }
 
 }  // namespace conclave::parallel

@@ -53,6 +53,7 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
                        .micro_rows = 1,
                        .length = config.data.sequence_length,
                        .predict_ahead = config.moe.mtp_weight != 0};
+  layout->zero_ = parallel.zero;
   RETURN_IF_ERROR(layout->ChooseMicroRows(config));
   const ExecutorOptions& executor = layout->executor_;
   const BatchSplit split{executor.batch_rows[0], executor.data_ranks, executor.micro_rows};
@@ -94,9 +95,10 @@ absl::Status Layout::ChooseMicroRows(const core::Config& config) {
     status = check(executor_.micro_rows);
     if (status.ok()) return status;
   }
-  return absl::InvalidArgumentError(
-      absl::StrFormat("batch.sequences: %d rows over %d data ranks are too few micro-batches, even of one row: %s",
-                      executor_.batch_rows[0], executor_.data_ranks, std::string(status.message())));
+  const std::string reason = absl::StrFormat(
+      "%s (batch.sequences: %d rows over %d data ranks are at most %d micro-batches)", std::string(status.message()),
+      executor_.batch_rows.back(), executor_.data_ranks, split.MostRows());
+  return InKey("parallel.schedule", absl::InvalidArgumentError(reason));
 }
 
 // All stages of a pipeline rank have the same holders (one rank, or two that mirror each other).
@@ -124,7 +126,7 @@ void Layout::Describe(core::Model::Options& options) const {
       return MakeExpertExchange(axis, placements_[place], returned_, index);
     };
   }
-  options.shard = [this](core::ParamSet& params) { AssignShards(holders_, params); };
+  options.shard = [this](core::ParamSet& params) { AssignShards(holders_, zero_, params); };
 }
 
 std::string Layout::Summary() const {

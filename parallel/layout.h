@@ -54,6 +54,7 @@ class Layout {
   std::unique_ptr<Comm> dense_, expert_, embedding_;  // holders of copies
   HolderComms holders_;
   ExecutorOptions executor_;
+  int64_t zero_ = 1;
   std::vector<core::StagePart> stage_parts_;
   std::vector<int> stages_;
   std::vector<int64_t> moe_layers_;

@@ -89,6 +89,7 @@ struct ParallelConfig {
   int64_t expert = 1;
   std::string schedule;
   int64_t virtual_stages = 2;
+  int64_t zero = 1;
   bool overlap = true;
   int64_t ranks_per_node = 0;
 
@@ -99,6 +100,9 @@ struct ParallelConfig {
     v.Field("schedule", schedule, "",
             "1f1b | interleaved | zb1p | zbv | dualpipe | dualpipev; default dualpipev with several pipeline ranks");
     v.Field("virtual_stages", virtual_stages, "stages", "stages per pipeline rank, with schedule interleaved");
+    v.Field("zero", zero, "",
+            "what is cut over data ranks: 1 = moments; 2 = gradients of blocks, too: less memory, a reduction for each "
+            "micro-batch; not with dualpipe, which holds two copies. Never changes a bit");
     v.Field("overlap", overlap, "",
             "true: exchanges of a micro-batch run behind compute of another. Never changes a bit");
     v.Field("ranks_per_node", ranks_per_node, "ranks",

@@ -35,6 +35,7 @@ LossUnit::LossUnit(const ModelConfig& config, ParamSet& params, const ExchangeFa
     : params_(params),
       dtype_(dtype),
       hidden_(config.hidden_size),
+      first_layer_(config.num_hidden_layers),
       embedding_(embedding),
       norm_(params, "norm", "model.norm", config.hidden_size, config.rms_norm_eps),
       head_(nullptr) {
@@ -50,7 +51,9 @@ LossUnit::LossUnit(const ModelConfig& config, ParamSet& params, const ExchangeFa
   for (int64_t k = 0; k < config.num_nextn_predict_layers; ++k) {
     const int64_t layer = config.num_hidden_layers + k;
     auto exchange = config.IsMoe(layer) ? make_exchange(layer, first_exchange++) : nullptr;
+    const size_t before = params.params().size();
     mtp_.push_back(std::make_unique<MtpLayer>(config, params, std::move(exchange), layer, dtype, rope_table));
+    params.SetLayer(before, layer);
   }
 }
 
@@ -153,6 +156,7 @@ void LossUnit::MtpBackward(Lane& lane, StagePass& pass, const LossWeights& weigh
   const Tensor hidden = k == 0 ? saved.normed : saved.mtp[k - 1].normed;
   const Tensor d_hidden = k == 0 ? saved.d_normed : saved.mtp[k - 1].d_normed;
 
+  pass.tasks.SetLayer(first_layer_ + k);
   Arena::Scope block_scope(pass.until_block_end);
   mtp.block.dy = pass.until_weight_grad.Allocate(dtype_, {t, hidden_});
   mtp.block.dx = pass.until_weight_grad.Allocate(dtype_, {t, hidden_});

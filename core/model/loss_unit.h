@@ -93,6 +93,7 @@ class LossUnit {
   const ParamSet& params_;
   DType dtype_;
   int64_t hidden_;
+  int64_t first_layer_;  // number of the first layer of multi-token prediction
   const EmbeddingLayer* embedding_;  // with tied embeddings or multi-token prediction
   RmsNormLayer norm_;
   Param* head_;  // [V, D]; the embedding itself if tied

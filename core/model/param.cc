@@ -53,11 +53,38 @@ class Cutter {
     used_ = 0;
   }
   int64_t used() const { return used_; }
+  void MoveTo(int64_t used) { used_ = used; }
 
  private:
   char* base_ = nullptr;
   int64_t used_ = 0;
 };
+
+// Gradients of a rank. Cut ones share two areas, which layers take in turn: one is reduced while the next one fills.
+void CutGradients(const std::vector<std::unique_ptr<Param>>& params, Cutter& cutter) {
+  std::vector<int64_t> layers;
+  for (const auto& param : params) {
+    if (param->spec.kind == ParamKind::kRouterBias) continue;
+    if (!param->cut_gradient) {
+      param->sum = cutter.Take(DType::kI64, param->spec.shape);
+      continue;
+    }
+    param->shard_sum = cutter.Take(DType::kI64, {param->shard.size(), param->cols()});
+    if (std::find(layers.begin(), layers.end(), param->layer) == layers.end()) layers.push_back(param->layer);
+  }
+  for (size_t area = 0; area < 2; ++area) {
+    const int64_t begin = cutter.used();
+    int64_t end = begin;
+    for (size_t i = area; i < layers.size(); i += 2) {
+      cutter.MoveTo(begin);
+      for (const auto& param : params) {
+        if (param->cut_gradient && param->layer == layers[i]) param->sum = cutter.Take(DType::kI64, param->spec.shape);
+      }
+      end = std::max(end, cutter.used());
+    }
+    cutter.MoveTo(end);
+  }
+}
 
 }  // namespace
 
@@ -140,11 +167,7 @@ absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_
     flag_ = cutter.Take(DType::kI32, {1});
   }));
   if (purpose == Purpose::kInference) return absl::OkStatus();
-  RETURN_IF_ERROR(block("gradients (64-bit sums)", [&](Cutter& cutter) {
-    for (auto& param : params_) {
-      if (param->spec.kind != ParamKind::kRouterBias) param->sum = cutter.Take(DType::kI64, param->spec.shape);
-    }
-  }));
+  RETURN_IF_ERROR(block("gradients (64-bit sums)", [&](Cutter& cutter) { CutGradients(params_, cutter); }));
   return block("optimizer (moments, EMA)", [&](Cutter& cutter) {
     for (auto& param : params_) {
       if (param->spec.kind != ParamKind::kRouterBias) {

@@ -56,10 +56,13 @@ struct Shard {
 
 struct Param {
   ParamSpec spec;
+  int64_t layer = -1;              // of its block; -1: of none
+  bool cut_gradient = false;       // its sum is kept for the shard alone (ZeRO stage 2): matrices of blocks only
   Shard shard;                     // all rows, unless the layout says otherwise
   Tensor master;                   // f32
   Tensor value;                    // f32, rounded to the compute dtype (vectors only; the master itself in f32)
-  Tensor sum;                      // i64, the gradient
+  Tensor sum;                      // i64, the gradient; if it is cut, of one micro-batch, in memory that layers share
+  Tensor shard_sum;                // i64 [shard rows, cols], if it is cut: the gradient so far
   Tensor m, v;                     // f32 [shard rows, cols] moments
   Tensor ema;                      // f32 [shard rows, cols], optional
   PackedWeight forward, backward;  // shapes from the start, panels once allocated
@@ -69,6 +72,8 @@ struct Param {
   // master, sum as [rows, cols], and of those the rows of the shard.
   Tensor AsRows(const Tensor& whole) const { return whole.Reshape({rows(), cols()}); }
   Tensor ShardOf(const Tensor& whole) const { return AsRows(whole).Slice(0, shard.begin, shard.size()); }
+  // The rows of the gradient that this rank reduces and applies.
+  Tensor ShardGradient() const { return cut_gradient ? shard_sum : ShardOf(sum); }
 };
 
 // All parameters of a model, in order of declaration, and their memory: one block per purpose.
@@ -79,6 +84,10 @@ class ParamSet {
   // A name that is declared again is the same parameter: stages of one rank share the embedding.
   Param* Declare(ParamSpec spec);
   const std::vector<std::unique_ptr<Param>>& params() const { return params_; }
+  // Those declared from the `first` on belong to a layer.
+  void SetLayer(size_t first, int64_t layer) {
+    for (size_t i = first; i < params_.size(); ++i) params_[i]->layer = layer;
+  }
   Param* FindByHfName(std::string_view hf_name, const ParamPart** part) const;  // nullptr if absent
 
   int64_t Elements() const;  // without router biases

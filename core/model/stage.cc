@@ -45,7 +45,9 @@ Stage::Stage(const ModelConfig& config, ParamSet& params, DType dtype, const Sta
   int64_t exchanges = 0;
   for (int64_t layer = part.first_block; layer < part.first_block + part.num_blocks; ++layer) {
     auto exchange = config.IsMoe(layer) ? exchange_of(layer, exchanges++) : nullptr;
+    const size_t before = params.params().size();
     blocks_.push_back(std::make_unique<Block>(config_, params, std::move(exchange), layer, dtype, rope_table_));
+    params.SetLayer(before, layer);
     const Moe* const moe = blocks_.back()->moe();
     statistics_row_.push_back(moe ? StatisticsRow(config_, layer) : -1);
     if (moe) moe_blocks_.push_back({statistics_row_.back(), moe});
@@ -158,7 +160,7 @@ void Stage::BeginBackward(Lane& lane, StagePass& pass, const LossWeights& weight
   pass.until_block_end.Reset();
   loss_->Backward(lane, pass, weights, saved.loss, saved.gradients[0]);
   if (pass.mode != PassMode::kTrainImmediate) return;  // deferred tasks still need what was allocated here
-  pass.tasks.Drain(lane.kernels);
+  pass.tasks.DrainAndClose(lane.kernels);
   pass.until_weight_grad.ReleaseTo(mark);
 }
 
@@ -172,6 +174,7 @@ void Stage::BackwardPhase(int64_t block, Phase phase, Lane& lane, StagePass& pas
     here.dx = immediate || from_end == 0 ? saved.gradients[(from_end + 1) % 2]
                                          : pass.until_weight_grad.Allocate(dtype_, {here.dy.size(0), here.dy.size(1)});
     pass.until_block_end.Reset();
+    pass.tasks.SetLayer(part_.first_block + block);
     saved.weight_grad_mark = pass.until_weight_grad.used();
   }
   blocks_[block]->Backward(phase, lane, pass, pass.main(), weights.balance, here);
@@ -183,7 +186,7 @@ void Stage::DrainImmediate(Lane& lane, StagePass& pass) const {
 
 void Stage::EndBlock(Lane& lane, StagePass& pass, StageSaved& saved) const {
   if (pass.mode != PassMode::kTrainImmediate) return;  // deferred tasks still need what the block allocated
-  pass.tasks.Drain(lane.kernels);
+  pass.tasks.DrainAndClose(lane.kernels);
   pass.until_weight_grad.ReleaseTo(saved.weight_grad_mark);
 }
 

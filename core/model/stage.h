@@ -58,7 +58,7 @@ class Stage {
   // Gradients of activations, norms, biases and the embedding; matrices become tasks (drained per block in
   // PassMode::kTrainImmediate). Without loss unit AllocateOutputGradient comes before, and its tensor is filled.
   void BackwardInput(Lane& lane, StagePass& pass, const LossWeights& weights, StageSaved& saved) const;
-  void BackwardWeight(Lane& lane, StagePass& pass) const { pass.tasks.Drain(lane.kernels); }
+  void BackwardWeight(Lane& lane, StagePass& pass) const { pass.tasks.DrainAndClose(lane.kernels); }
 
   // ---- Borders to other stages: [T, D] in the compute dtype, in memory and on the wire
   // -------------------------------

@@ -1,58 +1,93 @@
 // SPDX-License-Identifier: Apache-2.0
 // The layout law: no mesh, schedule, number of threads or cut into micro-batches changes a bit of state or metrics.
-#include "absl/strings/str_format.h"
+#include <cstdio>
+#include <map>
+#include <set>
 
-#include "tests/support/layout_run.h"
+#include "parallel/schedule.h"
+#include "tests/support/small_layout_task.h"
 
 namespace conclave {
 namespace {
 
-using testing::LayoutResult;
-using testing::LayoutSetup;
-using testing::TrainInLayout;
+using optim::LayoutChoice;
+using optim::LayoutOutcome;
+using optim::LayoutTask;
+using optim::RunLayout;
+using testing::SmallLayoutTask;
 
-LayoutSetup Small() {
-  LayoutSetup setup{.config = testing::TinyConfig()};
-  setup.config.model.num_hidden_layers = 4;
-  return setup;
-}
+constexpr int kRanks = 8;
 
-TEST(LayoutLaw, DataRanks) {
-  const LayoutResult one = TrainInLayout(Small());
-  LayoutSetup setup = Small();
-  setup.ranks = 2;
-  const LayoutResult two = TrainInLayout(setup);
-  EXPECT_EQ(two.error, "");
-  EXPECT_EQ(two.hash, one.hash);
-  EXPECT_EQ(two.figures, one.figures);
-  EXPECT_TRUE(two.memory_as_planned);
-}
+// What combinations a sweep has covered.
+struct Coverage {
+  int legal = 0;
+  std::map<std::string, int> illegal;  // by reason
+  std::set<std::string> with_experts, with_zero_2, schedules;
+  int two_hops = 0;
+};
 
-TEST(LayoutLaw, ExpertRanks) {
-  const LayoutResult one = TrainInLayout(Small());
-  LayoutSetup setup = Small();
-  setup.ranks = 2;
-  setup.config.parallel.expert = 2;
-  const LayoutResult two = TrainInLayout(setup);
-  EXPECT_EQ(two.error, "");
-  EXPECT_EQ(two.hash, one.hash);
-  EXPECT_EQ(two.figures, one.figures);
-  EXPECT_TRUE(two.memory_as_planned);
-}
-
-TEST(LayoutLaw, PipelineRanks) {
-  const LayoutResult one = TrainInLayout(Small());
-  for (const char* schedule : parallel::kScheduleNames) {
-    LayoutSetup setup = Small();
-    setup.ranks = 2;
-    setup.config.parallel.pipeline = 2;
-    setup.config.parallel.schedule = schedule;
-    const LayoutResult two = TrainInLayout(setup);
-    EXPECT_EQ(two.error, "");
-    EXPECT_EQ(two.hash, one.hash) << schedule;
-    EXPECT_EQ(two.figures, one.figures) << schedule;
-    EXPECT_TRUE(two.memory_as_planned) << schedule;
+void ExpectSame(const LayoutTask& task, const LayoutChoice& choice, const LayoutOutcome& one, Coverage& coverage) {
+  const auto outcome = RunLayout(task, choice);
+  if (absl::IsInvalidArgument(outcome.status())) {
+    ++coverage.illegal[std::string(outcome.status().message())];
+    return;
   }
+  ASSERT_TRUE(outcome.ok()) << choice.Text() << ": " << outcome.status();
+  EXPECT_EQ(outcome->hash, one.hash) << choice.Text();
+  EXPECT_EQ(outcome->figures, one.figures) << choice.Text();
+  EXPECT_TRUE(outcome->memory_as_planned) << choice.Text();
+  ++coverage.legal;
+  coverage.schedules.insert(choice.parallel.schedule);
+  if (choice.parallel.expert > 1) coverage.with_experts.insert(choice.parallel.schedule);
+  if (choice.parallel.zero == 2) coverage.with_zero_2.insert(choice.parallel.schedule);
+  coverage.two_hops += choice.parallel.ranks_per_node > 0;
+}
+
+TEST(LayoutLaw, NoLayoutChangesABit) {
+  const LayoutTask task = SmallLayoutTask(48, 20);
+  const auto one = RunLayout(task, {});
+  ASSERT_TRUE(one.ok()) << one.status();
+  Coverage coverage;
+  for (const LayoutChoice& choice : optim::ListLayouts(kRanks)) {
+    ExpectSame(task, choice, *one, coverage);
+    if (::testing::Test::HasFatalFailure()) return;
+  }
+  for (const auto& [reason, times] : coverage.illegal) std::printf("illegal %d times: %s\n", times, reason.c_str());
+  std::printf("%d legal layouts\n", coverage.legal);
+  EXPECT_GE(coverage.legal, 60);
+  EXPECT_EQ(coverage.schedules.size(), 6u);
+  EXPECT_EQ(coverage.with_experts.size(), 6u);
+  EXPECT_EQ(coverage.with_zero_2.size(), 5u);  // all but dualpipe
+  EXPECT_GE(coverage.two_hops, 4);
+}
+
+// Rows that the ranks do not divide, embedding and head tied, two depths of prediction, a growing batch, an average.
+TEST(LayoutLaw, HoldsForTiedHeadsAndRowsThatRanksDoNotDivide) {
+  LayoutTask task = SmallLayoutTask(47, 4);
+  task.model.tie_word_embeddings = true;
+  task.model.num_nextn_predict_layers = 2;
+  task.config.model = task.model;
+  task.config.optim.ema = 0.9;
+  task.config.batch.ramp = {.start = 33, .steps = 2};
+  task.batch = [config = task.config](int64_t step) {
+    return testing::RandomBatch(optim::RowsOfStep(config.batch, step), config.data.sequence_length,
+                                config.model.vocab_size, static_cast<uint64_t>(step));
+  };
+  const auto one = RunLayout(task, {});
+  ASSERT_TRUE(one.ok()) << one.status();
+  Coverage coverage;
+  for (const char* schedule : parallel::kScheduleNames) {
+    for (const auto& [ranks, pipeline, expert] : {std::tuple{2, 2, 1}, {6, 3, 2}, {8, 2, 4}, {4, 4, 1}, {3, 1, 3}}) {
+      LayoutChoice choice{.ranks = ranks, .micro_rows = 1};
+      choice.parallel.pipeline = pipeline;
+      choice.parallel.expert = expert;
+      choice.parallel.schedule = schedule;
+      choice.parallel.ranks_per_node = expert == 4 ? 2 : 0;
+      ExpectSame(task, choice, *one, coverage);
+    }
+  }
+  EXPECT_GE(coverage.legal, 15);
+  EXPECT_GE(coverage.with_experts.size(), 5u);  // not dualpipe: some batches are an odd number of micro-batches
 }
 
 }  // namespace

@@ -87,6 +87,16 @@ void AddAs(ThreadPool& pool, const Tensor& a, const Tensor& b, const Tensor& y) 
   });
 }
 
+// Gradient sums; contiguous.
+void AddIntegers(ThreadPool& pool, const Tensor& a, const Tensor& b, const Tensor& y) {
+  CHECK(a.dtype == y.dtype && b.dtype == y.dtype);
+  CHECK(a.Contiguous() && b.Contiguous() && y.Contiguous());
+  CHECK(a.Elements() == y.Elements() && b.Elements() == y.Elements());
+  pool.ParallelFor(y.Elements(), RowGrain(1), [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) y.As<int64_t>()[i] = a.As<int64_t>()[i] + b.As<int64_t>()[i];
+  });
+}
+
 }  // namespace
 
 void CpuKernels::Zero(Tensor x) {
@@ -125,6 +135,7 @@ void CpuKernels::Cast(Tensor x, Tensor y) {
 }
 
 void CpuKernels::Add(Tensor a, Tensor b, Tensor y) {
+  if (y.dtype == DType::kI64) return AddIntegers(pool_, a, b, y);
   DispatchFloat(a.dtype, [&](auto zero_a) {
     DispatchFloat(b.dtype, [&](auto zero_b) {
       DispatchFloat(y.dtype,
