@@ -261,7 +261,7 @@ void AddCheckLayouts(CLI::App& root, CheckLayoutsOptions& options, Command& comm
       ->capture_default_str()
       ->check(Within<int64_t>(1, 1000000));
   app.footer("Exit codes: 0 all layouts end in the same bits, 1 not, 2 wrong usage.");
-  app.callback([&] { command = [&] { return CheckLayouts(options); }; });
+  app.callback([&] { command.run = [&] { return CheckLayouts(options); }; });
 }
 
 void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
