@@ -37,10 +37,7 @@ std::string StartText(const core::Config& config, const std::optional<Resume>& r
 
 // `cancelled`: agreed on. A signal has come to one rank at least.
 ExitCode StopBeforeTheFirstStep(const absl::Status& cancelled, parallel::Job& job) {
-  int64_t reason = StopReason(StopSignals::Requested());
-  core::Stream host;
-  parallel::Comm& world = job.world();
-  world.Wait(host, world.AllReduce(host, core::Tensor(&reason, core::DType::kI64, {1}), parallel::Reduction::kMax));
+  const int64_t reason = MaxOverRanks(job, StopReason(StopSignals::Requested()));
   if (!parallel::IsReported(cancelled)) {
     PrintLine(absl::StrFormat("%s; the same command begins anew", std::string(cancelled.message())));
   }
