@@ -131,6 +131,12 @@ absl::Status CreateParts(const core::Config& config, int threads, parallel::Job&
   return job.AgreeOn(CreateModel(config, parts));
 }
 
+absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunParts& parts) {
+  parts.trainer.reset();
+  parts.model.reset();
+  return job.AgreeOn(CreateModel(config, parts));
+}
+
 absl::Status InitializeWeights(const core::Config& config, parallel::Job& job, RunParts& parts) {
   const double std = config.train.init_std > 0 ? config.train.init_std : parts.model_config.initializer_range;
   parts.model->params().Initialize(parts.model->kernels(), static_cast<uint64_t>(config.train.seed), std);

@@ -89,7 +89,7 @@ absl::StatusOr<ExitCode> RunFrom(RunState state, const RunFolder& folder, const 
   std::optional<RunReport> report;
   if (IsFirst(job)) report.emplace(folder, config, parts.model_config, state.step);
   RETURN_IF_ERROR(OnFirst(job, [&report] { return report->Open(); }));
-  const CheckpointWriter writer(folder, config, options.version, parts, job);
+  CheckpointWriter writer(folder, config, options.version, parts, job);
   TrainLoop loop(folder, config, parts, writer, job, report ? &*report : nullptr, std::move(state));
   if (options.profile && report) loop.Profile(options.profile_steps);
   absl::StatusOr<ExitCode> code = loop.Run();

@@ -91,6 +91,7 @@ struct ParallelConfig {
   int64_t virtual_stages = 2;
   int64_t zero = 1;
   bool overlap = true;
+  bool balance_experts = true;
   int64_t ranks_per_node = 0;
 
   template <class V>
@@ -105,6 +106,10 @@ struct ParallelConfig {
             "micro-batch; not with dualpipe, which holds two copies. Never changes a bit");
     v.Field("overlap", overlap, "",
             "true: exchanges of a micro-batch run behind compute of another. Never changes a bit");
+    v.Field(
+        "balance_experts", balance_experts, "",
+        "true: after a checkpoint, experts move to other ranks if their measured load is better balanced there. Never "
+        "changes a bit");
     v.Field("ranks_per_node", ranks_per_node, "ranks",
             "neighbouring ranks that tokens reach in a second hop; 0 = those on one host");
   }
