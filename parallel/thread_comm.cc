@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -162,11 +163,20 @@ Operation& Group::FindMessage(int sender, int receiver, int tag, int member) {
   return operation;
 }
 
+template <class T>
+T SumOf(T a, T b) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return a + b;
+  } else {
+    using Unsigned = std::make_unsigned_t<T>;  // sums wrap around
+    return static_cast<T>(static_cast<Unsigned>(a) + static_cast<Unsigned>(b));
+  }
+}
+
 // target[i] becomes the sum (maximum) over it and the sources, which are other members' buffers of the same length;
 // with kSum and kMax the sources become the same. In blocks, so that the target stays in the first cache.
 template <class T>
 void Reduce(const Operation& operation, int owner, int64_t begin, int64_t end) {
-  using Unsigned = std::make_unsigned_t<T>;  // sums wrap around
   constexpr int64_t kBlock = 8192 / sizeof(T);
   for (int64_t block = begin; block < end; block += kBlock) {
     const int64_t count = std::min(kBlock, end - block);
@@ -177,9 +187,7 @@ void Reduce(const Operation& operation, int owner, int64_t begin, int64_t end) {
       if (operation.kind == Kind::kMax) {
         for (int64_t i = 0; i < count; ++i) target[i] = std::max(target[i], source[i]);
       } else {
-        for (int64_t i = 0; i < count; ++i) {
-          target[i] = static_cast<T>(static_cast<Unsigned>(target[i]) + static_cast<Unsigned>(source[i]));
-        }
+        for (int64_t i = 0; i < count; ++i) target[i] = SumOf(target[i], source[i]);
       }
     }
     if (operation.kind == Kind::kReduceScatter) continue;
@@ -337,7 +345,7 @@ void ThreadComm::Sum(const Operation& operation, int slice) const {
   const int64_t elements = static_cast<int64_t>(whole.size()) / SizeOf(owner.receive.dtype);
   int64_t begin = elements * slice / operation.size, end = elements * (slice + 1) / operation.size;
   if (operation.kind == Kind::kReduceScatter) {
-    const int64_t row = RowBytes(owner.receive) / SizeOf(DType::kI64);
+    const int64_t row = RowBytes(owner.receive) / SizeOf(owner.receive.dtype);
     begin = owner.send_offsets[slice] * row;
     end = owner.send_offsets[slice + 1] * row;
   }
@@ -346,10 +354,14 @@ void ThreadComm::Sum(const Operation& operation, int slice) const {
       Fail(Name(operation.kind), "the tensors of the ranks differ in size");
     }
   }
-  if (owner.receive.dtype == DType::kI64) {
-    Reduce<int64_t>(operation, slice, begin, end);
-  } else if (elements > 0) {
-    Reduce<int32_t>(operation, slice, begin, end);
+  if (elements == 0) return;
+  switch (owner.receive.dtype) {
+    case DType::kI64:
+      return Reduce<int64_t>(operation, slice, begin, end);
+    case DType::kI32:
+      return Reduce<int32_t>(operation, slice, begin, end);
+    default:
+      return Reduce<float>(operation, slice, begin, end);
   }
 }
 
