@@ -79,7 +79,7 @@ absl::Status CreateParts(const core::Config& config, int threads, RunParts& part
                                         static_cast<uint64_t>(config.train.seed), display.Options(threads)));
   const core::Model::Options options{.precision = config.ComputePrecision(),
                                      .purpose = core::ParamSet::Purpose::kTraining,
-                                     .with_ema = config.optim.ema > 0,
+                                     .training = core::TrainingStateOf(config),
                                      .max_positions = config.data.sequence_length,
                                      .profile = parts.operations.get()};
   ASSIGN_OR_RETURN(parts.model, core::Model::Create(parts.model_config, *parts.device, options));

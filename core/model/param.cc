@@ -104,7 +104,8 @@ int64_t ParamSet::Elements() const {
   return n;
 }
 
-absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_dtype, Purpose purpose, bool with_ema) {
+absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_dtype, Purpose purpose,
+                                const TrainingState& training) {
   // Each block is cut twice: once without memory to learn its size, once for real.
   auto block = [&](const char* name, auto&& cut) -> absl::Status {
     Cutter cutter;
@@ -140,25 +141,27 @@ absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_
     flag_ = cutter.Take(DType::kI32, {1});
   }));
   if (purpose == Purpose::kInference) return absl::OkStatus();
-  RETURN_IF_ERROR(block("gradients (64-bit sums)", [&](Cutter& cutter) {
+  const bool exact = training.gradients == DType::kI64;
+  RETURN_IF_ERROR(block(exact ? "gradients (64-bit sums)" : "gradients (f32 sums)", [&](Cutter& cutter) {
     for (auto& param : params_) {
-      if (param->spec.kind != ParamKind::kRouterBias) param->sum = cutter.Take(DType::kI64, param->spec.shape);
+      if (param->spec.kind != ParamKind::kRouterBias) param->sum = cutter.Take(training.gradients, param->spec.shape);
     }
   }));
   return block("optimizer (moments, EMA)", [&](Cutter& cutter) {
     for (auto& param : params_) {
       if (param->spec.kind != ParamKind::kRouterBias) {
-        param->m = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
-        param->v = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
+        param->m = cutter.Take(training.moments, {param->shard.size(), param->cols()});
+        param->v = cutter.Take(training.moments, {param->shard.size(), param->cols()});
       }
-      if (with_ema) param->ema = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
+      if (training.ema) param->ema = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
     }
   });
 }
 
 GradientTarget ParamSet::Target(const Param& param, int64_t rows) const {
+  const double range = param.sum.dtype == DType::kI64 ? kContributionRange : kFloatRange;
   const double uses = static_cast<double>(rows) * param.spec.num_uses;
-  return {.sum = param.sum, .flag = flag_, .limit = static_cast<float>(kContributionRange / uses)};
+  return {.sum = param.sum, .flag = flag_, .limit = static_cast<float>(range / uses)};
 }
 
 void ParamSet::Initialize(Kernels& kernels, uint64_t seed, double std) {

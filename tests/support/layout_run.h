@@ -36,7 +36,8 @@ class Assembly {
     Whole& whole = tensors_[tensor.name];
     int64_t elements = 1;
     for (const int64_t size : tensor.shape) elements *= size;
-    whole.data.resize(elements);
+    const int64_t width = core::SizeOf(tensor.dtype);
+    whole.data.resize(elements * width);
     whole.seen.resize(elements);
     // Boxes of parameters are runs of rows.
     const int64_t row = elements / tensor.shape[0], begin = tensor.box.offsets[0] * row;
@@ -44,21 +45,21 @@ class Assembly {
       EXPECT_FALSE(whole.seen[begin + i]) << tensor.name << " element " << begin + i << " is there twice";
       whole.seen[begin + i] = true;
     }
-    std::memcpy(whole.data.data() + begin, tensor.data, tensor.box.Elements() * sizeof(float));
+    std::memcpy(whole.data.data() + begin * width, tensor.data, tensor.box.Elements() * width);
   }
   std::string Hash() const {
     core::Hasher hasher;
     for (const auto& [name, whole] : tensors_) {
       EXPECT_EQ(std::count(whole.seen.begin(), whole.seen.end(), false), 0) << name << " is not complete";
       hasher.Update(name.data(), name.size());
-      hasher.Update(whole.data.data(), whole.data.size() * sizeof(float));
+      hasher.Update(whole.data.data(), whole.data.size());
     }
     return hasher.HexDigest();
   }
 
  private:
   struct Whole {
-    std::vector<float> data;
+    std::vector<char> data;
     std::vector<bool> seen;
   };
   std::mutex mutex_;
@@ -74,7 +75,7 @@ inline LayoutResult TrainRank(const LayoutSetup& setup, parallel::Comm& world, A
   if (!layout.ok()) return {.error = std::string(layout.status().message())};
   core::Model::Options options{.precision = config.ComputePrecision(),
                                .purpose = core::ParamSet::Purpose::kTraining,
-                               .with_ema = config.optim.ema > 0,
+                               .training = core::TrainingStateOf(config),
                                .max_positions = config.data.sequence_length};
   (*layout)->Describe(options);
   auto model = core::Model::Create(config.model, **device, options);
