@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `exact: false` gives away, as a number: the gradient of one batch, summed as floats and as integers, by the same
 // forward and backward pass. Integers take twice the memory, so the parameters that are large alone stay out of the
-// comparison; of their elements each is summed as those of the others are.
+// comparison: their elements are summed as those of the others are. Both passes add the rows of a token's experts where
+// `exact: false` does; what that order changes is not measured.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,8 @@ struct SumError {
 absl::StatusOr<SumError> MeasureSumError(Trainer& trainer, core::Model& model, parallel::Comm& all,
                                          const core::Batch& batch);
 
-// "float sums put the gradient of the first batch 4.1e-08 of its norm off: 2.31518877 instead of 2.31518881, ...".
+// "float sums put the gradient of the first batch 4.1e-08 of its norm off: norm 2.31518877 instead of 2.31518881
+// (compared: 5416 of 5416 parameters)".
 std::string SumErrorText(const SumError& error);
 
 }  // namespace conclave::optim

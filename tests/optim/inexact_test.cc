@@ -135,31 +135,80 @@ TEST(SumError, IsThatOfTheGradientsAndLeavesNothingBehind) {
   EXPECT_EQ(testing::HashState(*model), testing::HashState(*other_model));
 }
 
+// What one rank trains with.
+struct Rank {
+  std::unique_ptr<core::Device> device;
+  std::unique_ptr<parallel::Layout> layout;
+  std::unique_ptr<core::Model> model;
+  std::unique_ptr<optim::Trainer> trainer;
+};
+
+Rank MakeRank(const core::Config& config, parallel::Comm& world) {
+  Rank rank{.device = testing::MakeDevice("", 1)};
+  auto layout = parallel::Layout::Create(config, config.model, optim::BatchRows(config.batch), world, 1);
+  EXPECT_TRUE(layout.ok()) << layout.status();
+  rank.layout = std::move(*layout);
+  core::Model::Options options{.purpose = core::ParamSet::Purpose::kTraining,
+                               .training = core::TrainingStateOf(config),
+                               .max_positions = config.data.sequence_length};
+  rank.layout->Describe(options);
+  auto model = core::Model::Create(config.model, *rank.device, options);
+  EXPECT_TRUE(model.ok()) << model.status();
+  rank.model = std::move(*model);
+  rank.model->params().Initialize(rank.model->kernels(), 1, config.train.init_std);
+  rank.model->Refresh();
+  auto trainer = optim::Trainer::Create(*rank.model, config, *rank.layout);
+  EXPECT_TRUE(trainer.ok()) << trainer.status();
+  rank.trainer = std::move(*trainer);
+  return rank;
+}
+
+core::Config OverExpertRanks() {
+  core::Config config = testing::TinyConfig();
+  config.parallel.expert = 2;
+  return config;
+}
+
 TEST(SumError, IsTheSameOnAllRanks) {
   parallel::test::RunRanks(2, [](parallel::Comm& world) {
-    core::Config config = testing::TinyConfig();
+    core::Config config = OverExpertRanks();
     config.exact = false;
-    config.parallel.expert = 2;
-    auto device = testing::MakeDevice("", 1);
-    auto layout = parallel::Layout::Create(config, config.model, optim::BatchRows(config.batch), world, 1);
-    ASSERT_TRUE(layout.ok()) << layout.status();
-    core::Model::Options options{.purpose = core::ParamSet::Purpose::kTraining,
-                                 .training = core::TrainingStateOf(config),
-                                 .max_positions = config.data.sequence_length};
-    (*layout)->Describe(options);
-    auto model = core::Model::Create(config.model, *device, options);
-    ASSERT_TRUE(model.ok()) << model.status();
-    (*model)->params().Initialize((*model)->kernels(), 1, config.train.init_std);
-    (*model)->Refresh();
-    auto trainer = optim::Trainer::Create(**model, config, **layout);
-    ASSERT_TRUE(trainer.ok()) << trainer.status();
-    const auto error = optim::MeasureSumError(**trainer, **model, world, RandomBatch(8, 40, 97, 1));
+    const Rank rank = MakeRank(config, world);
+    const auto error = optim::MeasureSumError(*rank.trainer, *rank.model, world, RandomBatch(8, 40, 97, 1));
     ASSERT_TRUE(error.ok()) << error.status();
     EXPECT_GT(error->difference, 0);
     EXPECT_LT(error->difference, 1e-6 * error->exact_norm);
     EXPECT_EQ(error->compared, error->elements);
     const std::vector<std::string> texts = world.GatherTexts(optim::SumErrorText(*error));
     EXPECT_EQ(texts[0], texts[1]);
+  });
+}
+
+TEST(SumError, OfAGradientThatIsNotFiniteIsAnErrorOnAllRanks) {
+  parallel::test::RunRanks(2, [](parallel::Comm& world) {
+    core::Config config = OverExpertRanks();
+    config.exact = false;
+    const Rank rank = MakeRank(config, world);
+    core::Param& first = *rank.model->params().params().front();
+    if (world.rank() == 1) std::fill_n(first.master.As<float>(), first.spec.Elements(), INFINITY);
+    rank.model->Refresh();
+    const auto error = optim::MeasureSumError(*rank.trainer, *rank.model, world, RandomBatch(8, 40, 97, 1));
+    EXPECT_EQ(error.status().code(), absl::StatusCode::kFailedPrecondition);
+    for (const auto& param : rank.model->params().params()) {
+      for (int64_t i = 0; param->sum && i < param->spec.Elements(); ++i) ASSERT_EQ(param->sum.As<float>()[i], 0);
+    }
+  });
+}
+
+// With four experts a token on two ranks, four rows come home one by one, but at most two sums.
+TEST(InexactTraining, SumsTheRowsOfATokenBeforeTheyTravelHome) {
+  parallel::test::RunRanks(2, [](parallel::Comm& world) {
+    core::Config config = OverExpertRanks();
+    config.model.n_group = config.model.topk_group = 1;
+    config.model.num_experts_per_tok = 4;
+    const int64_t one_by_one = MakeRank(config, world).trainer->planned_memory().until_block_end;
+    config.exact = false;
+    EXPECT_LT(MakeRank(config, world).trainer->planned_memory().until_block_end, one_by_one);
   });
 }
 
