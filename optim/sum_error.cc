@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_format.h"
 
+#include "core/base/check.h"
 #include "core/base/fixed_sum.h"
 #include "core/base/status_macros.h"
 
@@ -69,6 +70,7 @@ constexpr double kDifferenceScale = 0x1p20;
 template <class T>
 std::vector<T> ReadShard(core::Model& model, const Param& param) {
   const Tensor shard = param.ShardOf(param.sum);
+  CHECK_EQ(SizeOf(shard.dtype), static_cast<int64_t>(sizeof(T)));
   std::vector<T> values(static_cast<size_t>(shard.Elements()));
   if (!values.empty()) model.device().CopyToHost(model.stream(), shard, values.data());
   model.device().Synchronize(model.stream());
