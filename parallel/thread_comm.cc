@@ -10,7 +10,6 @@
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -163,15 +162,14 @@ Operation& Group::FindMessage(int sender, int receiver, int tag, int member) {
   return operation;
 }
 
-template <class T>
-T SumOf(T a, T b) {
-  if constexpr (std::is_floating_point_v<T>) {
-    return a + b;
-  } else {
-    using Unsigned = std::make_unsigned_t<T>;  // sums wrap around
-    return static_cast<T>(static_cast<Unsigned>(a) + static_cast<Unsigned>(b));
-  }
+// Integers wrap around.
+int64_t SumOf(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
 }
+int32_t SumOf(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+}
+float SumOf(float a, float b) { return a + b; }
 
 // target[i] becomes the sum (maximum) over it and the sources, which are other members' buffers of the same length;
 // with kSum and kMax the sources become the same. In blocks, so that the target stays in the first cache.
@@ -355,14 +353,9 @@ void ThreadComm::Sum(const Operation& operation, int slice) const {
     }
   }
   if (elements == 0) return;
-  switch (owner.receive.dtype) {
-    case DType::kI64:
-      return Reduce<int64_t>(operation, slice, begin, end);
-    case DType::kI32:
-      return Reduce<int32_t>(operation, slice, begin, end);
-    default:
-      return Reduce<float>(operation, slice, begin, end);
-  }
+  if (owner.receive.dtype == DType::kI64) return Reduce<int64_t>(operation, slice, begin, end);
+  if (owner.receive.dtype == DType::kI32) return Reduce<int32_t>(operation, slice, begin, end);
+  Reduce<float>(operation, slice, begin, end);
 }
 
 void ThreadComm::Barrier() {
