@@ -36,6 +36,13 @@ MUTATIONS = [
              "const F32x16 scaled = x * Set(0x1p50f);",
              "const F32x16 scaled = ((x + Set(static_cast<float>(sum[0]) * 0x1p-50f)) - "
              "Set(static_cast<float>(sum[0]) * 0x1p-50f)) * Set(0x1p50f);", ["optim_test", "op_test"]),
+    Mutation("rows of a token are summed before they travel home, in an exact run", "parallel/layout.cc",
+             "config.exact ? ReturnedRows::kEachChoice : ReturnedRows::kSummed", "ReturnedRows::kSummed", ["optim_test"]),
+    Mutation("ranks keep the larger of two floats instead of their sum", "parallel/thread_comm.cc",
+             "float SumOf(float a, float b) { return a + b; }", "float SumOf(float a, float b) { return std::max(a, b); }",
+             ["parallel_test"]),
+    Mutation("a chain into float sums ends with each row, and is lost", CPU + "weight_grad.cc",
+             "Chunks(ends, 0, 1)", "Chunks(offsets, 0, segments)", ["op_test"]),
     Mutation("weight gradients are rounded after the sum over rows, not before", "core/model/linear.cc",
              ".segment_offsets = pass.row_offsets,",
              ".segment_offsets = [&] { const Tensor t = pass.until_weight_grad.Allocate(DType::kI32, {2}); "
@@ -72,7 +79,7 @@ MUTATIONS = [
     Mutation("a resumed run keeps metrics after its checkpoint", "launch/train_loop.cc",
              "ReadMetrics(folder_.MetricsPath(), state_.step)", "ReadMetrics(folder_.MetricsPath(), int64_t{1} << 40)",
              ["launch_test"]),
-    Mutation("second moments are not saved", "optim/weights.cc", '{"v", param->v},', "", ["launch_test", "optim_test"]),
+    Mutation("second moments are not saved", "optim/weights.cc", '{"v", param->shard, param->v},', "", ["launch_test", "optim_test"]),
     Mutation("the gradient of multi-token prediction is lost on its way to the main model", "core/model/loss_unit.cc",
              "d_joined.Slice(1, hidden_, hidden_), d_hidden, d_hidden);",
              "d_joined.Slice(1, hidden_, hidden_), {}, lane.scratch.Allocate(dtype_, {t, hidden_}));",
