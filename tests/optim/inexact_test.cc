@@ -8,6 +8,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "optim/layout_check.h"
 #include "optim/sum_error.h"
+#include "tests/support/run_ranks.h"
 #include "tests/support/tiny_model.h"
 
 namespace conclave {
@@ -241,18 +242,18 @@ core::Config WithBf16Moments() {
 }
 
 TEST(Bf16Moments, KeepTheLawsOfMicroBatchesThreadsAndLayouts) {
-  const LayoutResult one = TrainInLayout({.config = WithBf16Moments()});
-  EXPECT_NE(one.hash, TrainInLayout({.config = Small()}).hash);
+  const auto one = TrainInLayout(WithBf16Moments(), {}), f32 = TrainInLayout(Small(), {});
+  ASSERT_TRUE(one.ok() && f32.ok());
+  EXPECT_NE(one->hash, f32->hash);
   for (const auto& [ranks, pipeline, expert, threads, micro] :
        {std::tuple{1, 1, 1, 3, 3}, {2, 1, 1, 1, 0}, {2, 1, 2, 1, 0}, {2, 2, 1, 1, 0}}) {
-    LayoutSetup setup{.config = WithBf16Moments(), .ranks = ranks, .threads = threads};
-    setup.config.parallel.pipeline = pipeline;
-    setup.config.parallel.expert = expert;
-    setup.config.batch.micro_sequences = micro;
-    const LayoutResult other = TrainInLayout(setup);
-    EXPECT_EQ(other.error, "");
-    EXPECT_EQ(other.hash, one.hash) << "pipeline " << pipeline << ", expert " << expert;
-    EXPECT_EQ(other.figures, one.figures) << "pipeline " << pipeline << ", expert " << expert;
+    LayoutChoice choice{.ranks = ranks, .threads = threads, .micro_rows = micro};
+    choice.parallel.pipeline = pipeline;
+    choice.parallel.expert = expert;
+    const auto other = TrainInLayout(WithBf16Moments(), choice);
+    ASSERT_TRUE(other.ok()) << choice.Text() << ": " << other.status();
+    EXPECT_EQ(other->hash, one->hash) << choice.Text();
+    EXPECT_EQ(other->figures, one->figures) << choice.Text();
   }
 }
 
