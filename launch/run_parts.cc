@@ -71,7 +71,7 @@ absl::Status CreateLoader(const core::Config& config, int threads, parallel::Job
 absl::Status CreateModel(const core::Config& config, RunParts& parts) {
   core::Model::Options options{.precision = config.ComputePrecision(),
                                .purpose = core::ParamSet::Purpose::kTraining,
-                               .with_ema = config.optim.ema > 0,
+                               .training = core::TrainingStateOf(config),
                                .max_positions = config.data.sequence_length,
                                .profile = parts.operations.get()};
   parts.layout->Describe(options);

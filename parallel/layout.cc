@@ -69,6 +69,7 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
   layout->stage_parts_ = *std::move(parts);
   layout->stages_ = schedule.StagesOf(place.pipeline);
   layout->moe_layers_ = core::MoeLayers(model);
+  layout->returned_ = config.exact ? ReturnedRows::kEachChoice : ReturnedRows::kSummed;
   for (size_t i = 0; i < layout->moe_layers_.size(); ++i) {
     layout->placements_.push_back(MakeContiguousPlacement(model.n_routed_experts, mesh.shape().expert));
   }
