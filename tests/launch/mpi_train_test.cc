@@ -123,7 +123,7 @@ TEST_F(MpiTrain, EveryMeshGivesStateMetricsAndWeightsOfOneRank) {
   struct {
     int ranks;
     Words overrides;
-  } const meshes[] = {{2, {}},
+  } const meshes[] = {{2, {"parallel.zero=2"}},
                       {2, {"parallel.pipeline=2", "parallel.schedule=dualpipe"}},
                       {4, kPipelineAndExperts},
                       {8, kPipelineAndExperts}};
