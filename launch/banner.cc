@@ -7,13 +7,11 @@
 #include <algorithm>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
-#include "core/base/check.h"
 #include "core/base/terminal.h"
 #include "core/model/model_graph.h"
 #include "launch/ranks.h"
@@ -55,15 +53,14 @@ RankMemory MemoryOf(const RunParts& parts) {
 }
 
 // "3.2 MiB" and its rows; of several ranks that which takes most.
-std::string MemoryText(const RunParts& parts, parallel::Comm& world) {
+std::string MemoryText(const RunParts& parts, parallel::Job& job) {
+  parallel::Comm& world = job.world();
   const RankMemory own = MemoryOf(parts);
   if (world.size() == 1) return BytesText(own.total) + "\n" + own.rows;
-  const std::vector<std::string> totals = world.GatherTexts(absl::StrCat(own.total));
-  std::vector<int64_t> bytes(totals.size());
-  for (size_t rank = 0; rank < totals.size(); ++rank) CHECK(absl::SimpleAtoi(totals[rank], &bytes[rank]));
-  const auto most = std::max_element(bytes.begin(), bytes.end()) - bytes.begin();
-  const std::string rows = world.GatherTexts(world.rank() == most ? own.rows : "")[most];
-  return absl::StrFormat("%s on rank %d, the most of all ranks\n%s", BytesText(bytes[most]), most, rows);
+  const int64_t most = MaxOverRanks(job, own.total);
+  const std::vector<std::string> rows = world.GatherTexts(own.total == most ? own.rows : "");
+  const auto found = std::find_if(rows.begin(), rows.end(), [](const std::string& text) { return !text.empty(); });
+  return absl::StrFormat("%s on rank %d, the most of all ranks\n%s", BytesText(most), found - rows.begin(), *found);
 }
 
 // "embedding, blocks 0-3"
@@ -109,7 +106,7 @@ void PrintLabelled(std::string_view label, std::string_view text) {
 
 void PrintBanner(const core::Config& config, const RunParts& parts, const std::string& start,
                  const std::string& version, parallel::Job& job) {
-  const std::string memory = MemoryText(parts, job.world());
+  const std::string memory = MemoryText(parts, job);
   const std::string layout = job.world().size() > 1 ? LayoutText(*parts.layout, job) : "";
   if (!IsFirst(job)) return;
   const core::ModelConfig& model = parts.model_config;

@@ -23,6 +23,13 @@ absl::StatusOr<std::string> FromFirst(parallel::Job& job, const std::function<ab
   return job.world().GatherTexts(*made)[0];
 }
 
+int64_t MaxOverRanks(parallel::Job& job, int64_t value) {
+  core::Stream host;
+  parallel::Comm& world = job.world();
+  world.Wait(host, world.AllReduce(host, core::Tensor(&value, core::DType::kI64, {1}), parallel::Reduction::kMax));
+  return value;
+}
+
 // Launchers bind ranks to processors of their own, to those of a socket, or not at all.
 int ThreadsOfRank(parallel::Job& job, int threads) {
   if (job.world().size() == 1) return threads;  // the device takes all there are

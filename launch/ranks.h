@@ -3,6 +3,7 @@
 // can fail at is agreed on before the next step, so that all go on or all end. Everything here is collective.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -18,6 +19,8 @@ inline bool IsFirst(parallel::Job& job) { return job.world().rank() == 0; }
 absl::Status OnFirst(parallel::Job& job, const std::function<absl::Status()>& act);
 // What rank 0 makes, on every rank.
 absl::StatusOr<std::string> FromFirst(parallel::Job& job, const std::function<absl::StatusOr<std::string>()>& make);
+
+int64_t MaxOverRanks(parallel::Job& job, int64_t value);
 
 // `threads`, or for 0 the processors that this rank may use, divided by the ranks that may use them too; one rank alone
 // keeps the 0.

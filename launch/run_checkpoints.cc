@@ -158,8 +158,11 @@ CheckpointWriter::CheckpointWriter(const RunFolder& folder, const core::Config& 
       config_(config),
       version_(std::move(version)),
       parts_(parts),
-      job_(job),
-      weights_(ShareOf(optim::HfWeights(*parts.model), job.world())) {}
+      job_(job) {
+  ShareWeights();
+}
+
+void CheckpointWriter::ShareWeights() { weights_ = ShareOf(optim::HfWeights(*parts_.model), job_.world()); }
 
 core::CheckpointMeta CheckpointWriter::Meta(const RunState& state) const {
   return {.step = state.step,

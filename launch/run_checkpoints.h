@@ -57,6 +57,8 @@ class CheckpointWriter {
 
   // Writes and re-reads step_N, each rank its part, then deletes checkpoints beyond train.keep. Returns its path.
   absl::StatusOr<std::string> Save(const RunState& state) const;
+  // The ranks hold other weights than before. Collective.
+  void ShareWeights();
 
  private:
   core::CheckpointMeta Meta(const RunState& state) const;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// run.dir: config.yaml (resolved), metrics.jsonl, profile.jsonl (train --profile), tb/, checkpoints/. One process at a
-// time works in it, held by a lock on .lock that the system drops when the process ends, however it ends.
+// run.dir: config.yaml (resolved), metrics.jsonl, profile.jsonl (train --profile), tb/, checkpoints/. One job at a time
+// works in it: its rank 0 holds a lock on .lock that the system drops when the process ends, however it ends.
 #pragma once
 
 #include <string>
@@ -17,7 +17,7 @@ class RunFolder {
   // Makes the folder if needed, locks it, and clears away what killed processes left half-written; the error names the
   // process that holds it.
   static absl::StatusOr<RunFolder> Open(const std::string& dir);
-  // For reading alone: neither made nor locked.
+  // For reading alone, or on the other ranks of the job that holds it: neither made nor locked.
   static RunFolder At(std::string dir) { return RunFolder(std::move(dir), core::FileDescriptor()); }
 
   const std::string& dir() const { return dir_; }

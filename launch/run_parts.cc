@@ -71,7 +71,7 @@ absl::Status CreateLoader(const core::Config& config, int threads, parallel::Job
 absl::Status CreateModel(const core::Config& config, RunParts& parts) {
   core::Model::Options options{.precision = config.ComputePrecision(),
                                .purpose = core::ParamSet::Purpose::kTraining,
-                               .with_ema = config.optim.ema > 0,
+                               .training = core::TrainingStateOf(config),
                                .max_positions = config.data.sequence_length,
                                .profile = parts.operations.get()};
   parts.layout->Describe(options);
@@ -128,6 +128,12 @@ absl::Status CreateParts(const core::Config& config, int threads, parallel::Job&
     RETURN_IF_ERROR(job.CheckSame("the instruction set, on which bits of bf16 depend,", InstructionSet(*parts.device)));
   }
   RETURN_IF_ERROR(CreateLoader(config, threads, job, parts));
+  return job.AgreeOn(CreateModel(config, parts));
+}
+
+absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunParts& parts) {
+  parts.trainer.reset();
+  parts.model.reset();
   return job.AgreeOn(CreateModel(config, parts));
 }
 

@@ -44,6 +44,9 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts);
 // stops it. Collective, errors agreed on. The job outlives the parts.
 absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts);
 
+// Model and trainer anew, as the layout now places experts; weights are zero.
+absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunParts& parts);
+
 // Weights of step 0: drawn from the seed, or those of model.from. Collective, errors agreed on.
 absl::Status InitializeWeights(const core::Config& config, parallel::Job& job, RunParts& parts);
 

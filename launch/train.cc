@@ -37,10 +37,7 @@ std::string StartText(const core::Config& config, const std::optional<Resume>& r
 
 // `cancelled`: agreed on. A signal has come to one rank at least.
 ExitCode StopBeforeTheFirstStep(const absl::Status& cancelled, parallel::Job& job) {
-  int64_t reason = StopReason(StopSignals::Requested());
-  core::Stream host;
-  parallel::Comm& world = job.world();
-  world.Wait(host, world.AllReduce(host, core::Tensor(&reason, core::DType::kI64, {1}), parallel::Reduction::kMax));
+  const int64_t reason = MaxOverRanks(job, StopReason(StopSignals::Requested()));
   if (!parallel::IsReported(cancelled)) {
     PrintLine(absl::StrFormat("%s; the same command begins anew", std::string(cancelled.message())));
   }
@@ -92,7 +89,7 @@ absl::StatusOr<ExitCode> RunFrom(RunState state, const RunFolder& folder, const 
   std::optional<RunReport> report;
   if (IsFirst(job)) report.emplace(folder, config, parts.model_config, state.step);
   RETURN_IF_ERROR(OnFirst(job, [&report] { return report->Open(); }));
-  const CheckpointWriter writer(folder, config, options.version, parts, job);
+  CheckpointWriter writer(folder, config, options.version, parts, job);
   TrainLoop loop(folder, config, parts, writer, job, report ? &*report : nullptr, std::move(state));
   if (options.profile && report) loop.Profile(options.profile_steps);
   absl::StatusOr<ExitCode> code = loop.Run();

@@ -12,6 +12,7 @@
 #include "core/checkpoint/file_io.h"
 #include "launch/banner.h"
 #include "launch/signals.h"
+#include "optim/weights.h"
 
 namespace conclave::launch {
 namespace {
@@ -22,8 +23,8 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
 
 }  // namespace
 
-TrainLoop::TrainLoop(const RunFolder& folder, const core::Config& config, RunParts& parts,
-                     const CheckpointWriter& writer, parallel::Job& job, RunReport* report, RunState state)
+TrainLoop::TrainLoop(const RunFolder& folder, const core::Config& config, RunParts& parts, CheckpointWriter& writer,
+                     parallel::Job& job, RunReport* report, RunState state)
     : folder_(folder),
       config_(config),
       parts_(parts),
@@ -36,7 +37,9 @@ TrainLoop::TrainLoop(const RunFolder& folder, const core::Config& config, RunPar
 absl::StatusOr<ExitCode> TrainLoop::Run() {
   while (state_.step < config_.train.steps) {
     const std::optional<ExitCode> stop = RunStep();
-    if (stop && state_.step < config_.train.steps) return Stop(*stop);
+    if (state_.step == config_.train.steps) break;
+    if (stop) return Stop(*stop);
+    if (saved_step_ == state_.step) RETURN_IF_ERROR(BalanceExperts());
   }
   return Finish();
 }
@@ -112,6 +115,19 @@ void TrainLoop::Save() {
   const std::string text =
       absl::StrFormat("step %d was not saved: %s; training goes on", state_.step, std::string(path.status().message()));
   report_ != nullptr ? report_->Warn(text) : core::LogWarning(text);
+}
+
+absl::Status TrainLoop::BalanceExperts() {
+  if (!config_.parallel.balance_experts || !parts_.layout->Rebalance(parts_.trainer->expert_load())) {
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(RecreateModel(config_, job_, parts_));
+  RETURN_IF_ERROR(job_.AgreeOn(core::RestoreState(saved_path_, optim::RestoredTensors(*parts_.model))));
+  parts_.model->Refresh();
+  writer_.ShareWeights();
+  if (report_ != nullptr)
+    report_->Print(absl::StrFormat("step %d: experts moved to balance the load of ranks", state_.step));
+  return absl::OkStatus();
 }
 
 void TrainLoop::Warn(const std::string& text) {

@@ -24,7 +24,7 @@ namespace conclave::launch {
 class TrainLoop {
  public:
   // `report`: of rank 0; null on the others.
-  TrainLoop(const RunFolder& folder, const core::Config& config, RunParts& parts, const CheckpointWriter& writer,
+  TrainLoop(const RunFolder& folder, const core::Config& config, RunParts& parts, CheckpointWriter& writer,
             parallel::Job& job, RunReport* report, RunState state);
 
   // Says, after the next `num_steps` steps and a few to warm up, where their time went. Needs parts.operations and a
@@ -40,6 +40,8 @@ class TrainLoop {
   bool IsDue(int64_t interval) const;  // in the step that was just done
   void ReportProfile();                // if one was asked for: once
   void Save();
+  // Behind a checkpoint, from which each rank reads what it holds from then on.
+  absl::Status BalanceExperts();
   void Warn(const std::string& text);
   ExitCode Stop(ExitCode code);
   absl::StatusOr<ExitCode> Finish();
@@ -47,7 +49,7 @@ class TrainLoop {
   const RunFolder& folder_;
   const core::Config& config_;
   RunParts& parts_;
-  const CheckpointWriter& writer_;
+  CheckpointWriter& writer_;
   parallel::Job& job_;
   RunReport* const report_;
   RunState state_;

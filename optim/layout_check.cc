@@ -71,7 +71,7 @@ absl::Status CreateTrainer(const LayoutTask& task, const core::Config& config, i
   ASSIGN_OR_RETURN(parts.device, core::CreateDevice({.num_threads = threads}));
   core::Model::Options options{.precision = config.ComputePrecision(),
                                .purpose = core::ParamSet::Purpose::kTraining,
-                               .with_ema = config.optim.ema > 0,
+                               .training = core::TrainingStateOf(config),
                                .max_positions = config.data.sequence_length};
   parts.layout->Describe(options);
   ASSIGN_OR_RETURN(parts.model, core::Model::Create(task.model, *parts.device, options));

@@ -97,6 +97,7 @@ absl::Status Trainer::AllocateStatistics(int64_t rows) {
   allocate();
   row_losses_.resize(rows);
   sums_.resize(all_sums_.Elements());
+  expert_load_.resize(moe_blocks * experts);
   return absl::OkStatus();
 }
 
@@ -249,6 +250,7 @@ StepMetrics Trainer::Step(const core::Batch& batch, int64_t step) {
   }
   SumOverRanks(executor_->Split(batch.rows).Rows(layout_.place().data), batch.rows);
   ReadMetrics(batch, metrics);
+  for (size_t i = 0; i < expert_load_.size(); ++i) expert_load_[i] += sums_[i];
   if (metrics.finite) {
     Update(metrics.grad_norm, metrics.lr, step);
   } else {

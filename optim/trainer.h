@@ -75,6 +75,8 @@ class Trainer {
   int64_t activation_bytes() const { return executor_->activation_bytes(); }
   bool MeasuredAsPlanned() const { return executor_->MeasuredAsPlanned(); }  // on this rank
   parallel::Executor& executor() { return *executor_; }
+  // Tokens of each expert over all ranks and all steps of this trainer, [MoE blocks, experts].
+  std::span<const int64_t> expert_load() const { return expert_load_; }
   // Asks all ranks to stop for `reason` > 0: the greatest of them is in the metrics of the next step.
   void RequestStop(int reason) { stop_reason_ = reason; }
 
@@ -110,6 +112,7 @@ class Trainer {
   core::Tensor all_sums_;           // i64 [...]: load of experts, then totals_: what is added over ranks
   std::vector<double> row_losses_;  // on the host, kept from step to step
   std::vector<int64_t> sums_;       // all_sums_ on the host
+  std::vector<int64_t> expert_load_;
   std::span<int64_t> host_totals() { return std::span(sums_).last(totals_.Elements()); }
   int stop_reason_ = 0;
 };

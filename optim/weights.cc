@@ -24,12 +24,16 @@ core::Box WholeBox(const std::vector<int64_t>& shape) {
   return box;
 }
 
+void* ElementAt(const core::Tensor& tensor, int64_t index) {
+  return tensor.As<char>() + index * core::SizeOf(tensor.dtype);
+}
+
 StateTensor View(const std::string& name, const ParamPart& part, const core::Tensor& tensor) {
   return {.name = name,
           .shape = part.shape,
           .box = WholeBox(part.shape),
-          .dtype = core::DType::kF32,
-          .data = tensor.As<float>() + part.offset};
+          .dtype = tensor.dtype,
+          .data = ElementAt(tensor, part.offset)};
 }
 
 bool BelongsToMtp(const ModelConfig& config, const std::string& hf_name) {
@@ -98,7 +102,7 @@ std::optional<StateTensor> ViewOfRows(const std::string& name, const Param& para
   StateTensor view = View(name, {.hf_name = part.hf_name, .shape = part.shape}, tensor);
   view.box.offsets[0] = begin - first;
   view.box.sizes[0] = end - begin;
-  view.data = tensor.As<float>() + (begin - shard.begin) * param.cols();
+  view.data = ElementAt(tensor, (begin - shard.begin) * param.cols());
   return view;
 }
 

@@ -65,7 +65,7 @@ Ticket Comm::AllGather(Stream& stream, Tensor x, std::span<const int64_t> offset
 
 Ticket Comm::ReduceScatter(Stream& stream, Tensor x, std::span<const int64_t> offsets) {
   CheckOffsets(x, offsets, size_);
-  CHECK(!x || x.dtype == DType::kI64);
+  CHECK(!x || x.dtype == DType::kI64 || x.dtype == DType::kF32);
   const int64_t own = offsets[rank_ + 1] - offsets[rank_];
   bytes_sent_ += (offsets[size_] - offsets[0] - own) * RowBytes(x);
   return BeginReduceScatter(stream, x, offsets);
@@ -73,7 +73,7 @@ Ticket Comm::ReduceScatter(Stream& stream, Tensor x, std::span<const int64_t> of
 
 Ticket Comm::AllReduce(Stream& stream, Tensor x, Reduction reduction) {
   CheckRows(x);
-  CHECK(!x || x.dtype == DType::kI64 || x.dtype == DType::kI32);
+  CHECK(!x || x.dtype == DType::kI64 || x.dtype == DType::kI32 || x.dtype == DType::kF32);
   const int64_t bytes = NumBytes(x);
   bytes_sent_ += 2 * (bytes - bytes / size_);
   return BeginAllReduce(stream, x, reduction);

@@ -4,8 +4,8 @@
 // at Wait. All members call the same operations of a communicator in the same order, which is a pure function of the
 // schedule, so there is one communicator per (axis, purpose).
 //
-// Sums are of integers, modulo 2^64 or 2^32: their order does not matter, so any algorithm of any library gives the
-// same bits.
+// Sums of integers are modulo 2^64 or 2^32: their order does not matter, so any algorithm of any library gives the same
+// bits. Sums of f32, for runs that are not exact, have the order of the transport.
 //
 // `stream`: the operation follows what was enqueued there, and Wait makes the stream follow the operation; on a CPU
 // both mean the calling thread. Buffers belong to the operation until Wait; offsets are read at once. A rank can wait
@@ -58,9 +58,9 @@ class Comm {
   // In place: rows [offsets[r], offsets[r + 1]) of x come from rank r, on every rank. Any dtype.
   Ticket AllGather(core::Stream& stream, core::Tensor x, std::span<const int64_t> offsets);
   // In place: rows [offsets[rank], offsets[rank + 1]) become the sum over all ranks; the others are unspecified
-  // afterwards. i64.
+  // afterwards. i64 or f32.
   Ticket ReduceScatter(core::Stream& stream, core::Tensor x, std::span<const int64_t> offsets);
-  // In place, on every rank. i64 or i32.
+  // In place, on every rank. i64, i32 or f32.
   Ticket AllReduce(core::Stream& stream, core::Tensor x, Reduction reduction);
   // x of `root` to all.
   Ticket Broadcast(core::Stream& stream, core::Tensor x, int root);

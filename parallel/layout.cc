@@ -57,6 +57,7 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
                        .predict_ahead = config.moe.mtp_weight != 0,
                        .trace = trace};
   layout->zero_ = parallel.zero;
+  layout->num_groups_ = static_cast<int>(std::max<int64_t>(model.n_group, 1));
   RETURN_IF_ERROR(layout->ChooseMicroRows(config));
   const ExecutorOptions& executor = layout->executor_;
   const BatchSplit split{executor.batch_rows[0], executor.data_ranks, executor.micro_rows};
@@ -68,6 +69,7 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
   layout->stage_parts_ = *std::move(parts);
   layout->stages_ = schedule.StagesOf(place.pipeline);
   layout->moe_layers_ = core::MoeLayers(model);
+  layout->returned_ = config.exact ? ReturnedRows::kEachChoice : ReturnedRows::kSummed;
   for (size_t i = 0; i < layout->moe_layers_.size(); ++i) {
     layout->placements_.push_back(MakeContiguousPlacement(model.n_routed_experts, mesh.shape().expert));
   }
@@ -119,6 +121,23 @@ void Layout::SplitHolders(const core::ModelConfig& model, const Schedule& schedu
   };
   embedding_ = all().Split(shared && (holds(first) || holds(last)) ? 0 : -1, "embedding");
   holders_ = {dense_.get(), expert_.get(), embedding_ ? embedding_.get() : dense_.get()};
+}
+
+bool Layout::Rebalance(std::span<const int64_t> load) {
+  if (mesh_.shape().expert == 1) return false;
+  const int per_node = comms_.expert_intra ? comms_.expert_intra->size() : mesh_.shape().expert;
+  const ExpertNodes nodes{mesh_.shape().expert / per_node, per_node, num_groups_};
+  bool better = false;
+  std::vector<ExpertPlacement> balanced;
+  const size_t experts = load.size() / placements_.size();
+  for (size_t i = 0; i < placements_.size(); ++i) {
+    const std::span<const int64_t> of_layer = load.subspan(i * experts, experts);
+    balanced.push_back(MakeBalancedPlacement(of_layer, nodes));
+    const int64_t before = LargestRankLoad(of_layer, placements_[i]), after = LargestRankLoad(of_layer, balanced[i]);
+    better = better || 20 * (before - after) >= before + (before == 0);
+  }
+  if (better) placements_ = std::move(balanced);
+  return better;
 }
 
 void Layout::Describe(core::Model::Options& options) const {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,11 @@ class Layout {
   const std::vector<int>& stages() const { return stages_; }
   const std::vector<ExpertPlacement>& placements() const { return placements_; }  // by MoE layer
 
+  // Places experts anew by the tokens each has got (load: [MoE blocks, experts], row-major, over all ranks) if the
+  // fullest rank of some layer then gets at least a twentieth less. Models made before hold what they held: true asks
+  // for new ones. Changes no bit. The same on every rank.
+  bool Rebalance(std::span<const int64_t> load);
+
   // Sets parts, exchange and shards of the model of this rank. The layout outlives the model.
   void Describe(core::Model::Options& options) const;
 
@@ -58,6 +64,7 @@ class Layout {
   HolderComms holders_;
   ExecutorOptions executor_;
   int64_t zero_ = 1;
+  int num_groups_ = 1;  // of the router
   std::vector<core::StagePart> stage_parts_;
   std::vector<int> stages_;
   std::vector<int64_t> moe_layers_;

@@ -52,6 +52,10 @@ std::string ErrorText(int code) {
   return std::string(text, length);
 }
 
+MPI_Datatype MpiType(DType dtype) {
+  return dtype == DType::kI64 ? MPI_INT64_T : dtype == DType::kI32 ? MPI_INT32_T : MPI_FLOAT;
+}
+
 // Requests of an operation, kept from one operation to the next for their memory.
 struct Slot {
   const char* operation = nullptr;  // null: free
@@ -182,9 +186,9 @@ Ticket MpiComm::BeginReduceScatter(Stream&, Tensor x, std::span<const int64_t> o
   for (int owner = 0; owner < size(); ++owner) {
     ForEachChunk(Rows(x, offsets[owner], offsets[owner + 1]), [&](char* data, int bytes) {
       const bool here = owner == rank();
-      const int count = bytes / static_cast<int>(SizeOf(DType::kI64));
-      Check(MPI_Ireduce(here ? MPI_IN_PLACE : data, here ? data : nullptr, count, MPI_INT64_T, MPI_SUM, owner, handle_,
-                        NewRequest(slot)),
+      const int count = bytes / static_cast<int>(SizeOf(x.dtype));
+      Check(MPI_Ireduce(here ? MPI_IN_PLACE : data, here ? data : nullptr, count, MpiType(x.dtype), MPI_SUM, owner,
+                        handle_, NewRequest(slot)),
             slot.operation);
     });
   }
@@ -195,8 +199,7 @@ Ticket MpiComm::BeginAllReduce(Stream&, Tensor x, Reduction reduction) {
   const Ticket ticket = NewSlot("AllReduce");
   Slot& slot = *slots_[ticket.id];
   ForEachChunk(AllRows(x), [&](char* data, int bytes) {
-    Check(MPI_Iallreduce(MPI_IN_PLACE, data, bytes / static_cast<int>(SizeOf(x.dtype)),
-                         x.dtype == DType::kI64 ? MPI_INT64_T : MPI_INT32_T,
+    Check(MPI_Iallreduce(MPI_IN_PLACE, data, bytes / static_cast<int>(SizeOf(x.dtype)), MpiType(x.dtype),
                          reduction == Reduction::kSum ? MPI_SUM : MPI_MAX, handle_, NewRequest(slot)),
           slot.operation);
   });

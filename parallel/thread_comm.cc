@@ -162,11 +162,19 @@ Operation& Group::FindMessage(int sender, int receiver, int tag, int member) {
   return operation;
 }
 
+// Integers wrap around.
+int64_t SumOf(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+}
+int32_t SumOf(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+}
+float SumOf(float a, float b) { return a + b; }
+
 // target[i] becomes the sum (maximum) over it and the sources, which are other members' buffers of the same length;
 // with kSum and kMax the sources become the same. In blocks, so that the target stays in the first cache.
 template <class T>
 void Reduce(const Operation& operation, int owner, int64_t begin, int64_t end) {
-  using Unsigned = std::make_unsigned_t<T>;  // sums wrap around
   constexpr int64_t kBlock = 8192 / sizeof(T);
   for (int64_t block = begin; block < end; block += kBlock) {
     const int64_t count = std::min(kBlock, end - block);
@@ -177,9 +185,7 @@ void Reduce(const Operation& operation, int owner, int64_t begin, int64_t end) {
       if (operation.kind == Kind::kMax) {
         for (int64_t i = 0; i < count; ++i) target[i] = std::max(target[i], source[i]);
       } else {
-        for (int64_t i = 0; i < count; ++i) {
-          target[i] = static_cast<T>(static_cast<Unsigned>(target[i]) + static_cast<Unsigned>(source[i]));
-        }
+        for (int64_t i = 0; i < count; ++i) target[i] = SumOf(target[i], source[i]);
       }
     }
     if (operation.kind == Kind::kReduceScatter) continue;
@@ -337,7 +343,7 @@ void ThreadComm::Sum(const Operation& operation, int slice) const {
   const int64_t elements = static_cast<int64_t>(whole.size()) / SizeOf(owner.receive.dtype);
   int64_t begin = elements * slice / operation.size, end = elements * (slice + 1) / operation.size;
   if (operation.kind == Kind::kReduceScatter) {
-    const int64_t row = RowBytes(owner.receive) / SizeOf(DType::kI64);
+    const int64_t row = RowBytes(owner.receive) / SizeOf(owner.receive.dtype);
     begin = owner.send_offsets[slice] * row;
     end = owner.send_offsets[slice + 1] * row;
   }
@@ -346,11 +352,10 @@ void ThreadComm::Sum(const Operation& operation, int slice) const {
       Fail(Name(operation.kind), "the tensors of the ranks differ in size");
     }
   }
-  if (owner.receive.dtype == DType::kI64) {
-    Reduce<int64_t>(operation, slice, begin, end);
-  } else if (elements > 0) {
-    Reduce<int32_t>(operation, slice, begin, end);
-  }
+  if (elements == 0) return;
+  if (owner.receive.dtype == DType::kI64) return Reduce<int64_t>(operation, slice, begin, end);
+  if (owner.receive.dtype == DType::kI32) return Reduce<int32_t>(operation, slice, begin, end);
+  Reduce<float>(operation, slice, begin, end);
 }
 
 void ThreadComm::Barrier() {

@@ -13,6 +13,7 @@ inline constexpr double kLossUnit = 0x1p-24;          // losses: one rounding pe
 inline constexpr double kLossRange = 0x1p38;          // |loss of a row| < range / rows, else the step is void
 inline constexpr int kNormLimbs = 3;                  // squared norms: three limbs of 40 bits, unit 2^-64
 inline constexpr double kContributionRange = 0x1p12;  // |contribution| < range / (rows x uses), else the step is void
+inline constexpr double kFloatRange = 0x1p24;         // the same of sums in f32: their squared norm fits the limbs
 
 // A gradient as a float: to double, then to float, nearest-even both times.
 inline float GradientToFloat(int64_t sum) { return static_cast<float>(static_cast<double>(sum) * kGradientUnit); }

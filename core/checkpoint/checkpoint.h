@@ -25,7 +25,7 @@ struct StateTensor {
   std::string name;            // global name, e.g. "model.norm.weight" or "optimizer.m.model.norm.weight"
   std::vector<int64_t> shape;  // of the global tensor
   Box box;
-  DType dtype = DType::kF32;  // f32, i64
+  DType dtype = DType::kF32;  // f32, bf16, i64
   void* data = nullptr;
 };
 

@@ -8,6 +8,7 @@
 namespace conclave::core {
 namespace {
 
+constexpr double kLargestBf16Beta = 0.99;
 constexpr int64_t kMaxSteps = int64_t{1} << 40;
 constexpr int64_t kMaxRows = 1 << 20;
 constexpr int64_t kMaxTokens = (int64_t{1} << 31) - 1;  // of one step: indexes of tokens are 32-bit integers
@@ -101,6 +102,21 @@ absl::Status ValidateSchedule(const ScheduleConfig& schedule) {
   return absl::OkStatus();
 }
 
+// bf16 has steps of up to 2^-7: a slower decay than that would round away, and moments would only ever grow.
+absl::Status ValidateMoments(const OptimConfig& optim) {
+  RETURN_IF_ERROR(IsOneOf("optim.moments", optim.moments, {"f32", "bf16"}));
+  for (const double beta : optim.betas) {
+    if (optim.moments == "bf16" && beta > kLargestBf16Beta) {
+      return Refuse(
+          "optim.moments", optim.moments,
+          absl::StrFormat("cannot hold moments that decay as slowly as optim.betas says, %g: give f32, or betas "
+                          "of at most %g",
+                          beta, kLargestBf16Beta));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ValidateOptim(const OptimConfig& optim) {
   RETURN_IF_ERROR(IsOneOf("optim.name", optim.name, {"adamw"}));
   RETURN_IF_ERROR(InRange("optim.lr", optim.lr, 0.0, 1e3));
@@ -115,6 +131,7 @@ absl::Status ValidateOptim(const OptimConfig& optim) {
   RETURN_IF_ERROR(InRange("optim.clip", optim.clip, 0.0, 1e30));
   RETURN_IF_ERROR(IsDecay("optim.ema", optim.ema));
   RETURN_IF_ERROR(InRange("optim.z_loss", optim.z_loss, 0.0, 1e3));
+  RETURN_IF_ERROR(ValidateMoments(optim));
   return ValidateSchedule(optim.schedule);
 }
 

@@ -79,7 +79,7 @@ struct BatchConfig {
   void VisitFields(V& v) {
     v.Field("sequences", sequences, "rows", "rows per optimizer step, over all ranks");
     v.Field("micro_sequences", micro_sequences, "rows",
-            "rows per micro-batch; 0 = all rows at once. Never changes a bit");
+            "rows per micro-batch; 0 = all rows at once. Never changes a bit while exact is true");
     v.Field("ramp", ramp, "", "grows the batch at the start of a run");
   }
 };
@@ -91,6 +91,7 @@ struct ParallelConfig {
   int64_t virtual_stages = 2;
   int64_t zero = 1;
   bool overlap = true;
+  bool balance_experts = true;
   int64_t ranks_per_node = 0;
 
   template <class V>
@@ -104,7 +105,11 @@ struct ParallelConfig {
             "what is cut over data ranks: 1 = moments; 2 = gradients of blocks, too: less memory, a reduction for each "
             "micro-batch; not with dualpipe, which holds two copies. Never changes a bit");
     v.Field("overlap", overlap, "",
-            "true: exchanges of a micro-batch run behind compute of another. Never changes a bit");
+            "true: exchanges of a micro-batch run behind compute of another. Never changes a bit while exact is true");
+    v.Field(
+        "balance_experts", balance_experts, "",
+        "true: after a checkpoint, experts move to other ranks if their measured load is better balanced there. Never "
+        "changes a bit");
     v.Field("ranks_per_node", ranks_per_node, "ranks",
             "neighbouring ranks that tokens reach in a second hop; 0 = those on one host");
   }
@@ -142,6 +147,7 @@ struct OptimConfig {
   double clip = 1.0;
   double ema = 0;
   double z_loss = 0;
+  std::string moments = "f32";
   ScheduleConfig schedule;
 
   template <class V>
@@ -154,6 +160,7 @@ struct OptimConfig {
     v.Field("clip", clip, "", "largest gradient norm; 0 = no clipping");
     v.Field("ema", ema, "share", "decay of the moving average of the weights, e.g. 0.999; 0 = none");
     v.Field("z_loss", z_loss, "", "weight of the squared log-partition of the final logits");
+    v.Field("moments", moments, "", "f32 | bf16: type in which the moments are kept; bf16 halves their memory");
     v.Field("schedule", schedule, "", "learning rate over the steps");
   }
 };
@@ -221,6 +228,7 @@ struct Config {
   MoeTrainConfig moe;
   ParallelConfig parallel;
   std::string precision = "f32";
+  bool exact = true;
   TrainConfig train;
   CheckpointConfig checkpoint;
   RunConfig run;
@@ -233,8 +241,11 @@ struct Config {
     v.Field("batch", batch, "", "rows per step");
     v.Field("optim", optim, "", "optimizer and schedule");
     v.Field("moe", moe, "", "balancing of experts and multi-token prediction during training");
-    v.Field("parallel", parallel, "", "how a run is laid out over ranks. Never changes a bit");
+    v.Field("parallel", parallel, "", "how a run is laid out over ranks. Never changes a bit while exact is true");
     v.Field("precision", precision, "", "f32 | bf16: type of activations and products; masters and sums are f32");
+    v.Field("exact", exact, "",
+            "true: bits do not depend on the layout; false: gradients are summed as floats and tokens' rows on the way "
+            "home: less memory and traffic");
     v.Field("train", train, "", "length of the run, seeds, intervals");
     v.Field("checkpoint", checkpoint, "", "what checkpoints hold");
     v.Field("run", run, "", "where the run lives");

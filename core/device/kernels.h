@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// THE list of operations: one virtual each, with formula and shapes. A backend that lacks one does not compile. An object is
-// bound to one stream of one device; an operation enqueues and returns nothing. Inputs come first, outputs last.
+// THE list of operations: one virtual each, with formula and shapes. A backend that lacks one does not compile. An
+// object is bound to one stream of one device; an operation enqueues and returns nothing. Inputs come first, outputs
+// last.
 //
-// Legend: T tokens of a micro-batch = rows x length (token t stands in row t / length); R routed rows; N, K matrix sizes;
+// Legend: T tokens of a micro-batch = rows x length (token t stands in row t / length); R routed rows; N, K matrix
+// sizes;
 //   E experts; k experts per token; H heads; V vocabulary; D hidden size. "compute dtype" is f32 or bf16; sums are f32.
 //
 // Laws that every operation keeps (tests/ops checks each one):
@@ -10,7 +12,7 @@
 //   thread  bits do not depend on the number of threads
 //   machine f32 bits do not depend on the instruction set: each sum has one order (a chain over K or over tokens; or 16
 //           virtual lanes - lane i takes elements i, i + 16, ... - joined by one tree), FMA where the formula says fma
-//   exact   a parameter gradient is rounded to integers once per (row, use) and added (core/base/fixed_sum.h)
+//   exact   a parameter gradient in i64 is rounded once per (row, use) and added (core/base/fixed_sum.h)
 #pragma once
 
 #include <cstdint>
@@ -28,20 +30,20 @@ struct PackedWeight {
   int64_t in = 0;        // K: length of the sums
 };
 
-// Where a parameter's gradient goes. `limit` = kContributionRange / (rows x uses of the parameter in a step); a contribution
-// that is not finite or not below it sets *flag to 1 and makes the step void.
+// Where a parameter's gradient goes. `limit` = range (fixed_sum.h) / (rows x uses of the parameter in a step); a
+// contribution that is not finite or not below it sets *flag to 1 and makes the step void.
 struct GradientTarget {
-  Tensor sum;   // i64, the parameter's shape
+  Tensor sum;   // the parameter's shape; i64: exact, f32: contributions are added as floats, in no stated order
   Tensor flag;  // i32 [1], sticky
   float limit = 0;
 };
 
 struct GemmArgs {
-  Tensor x;             // [T, K] compute dtype of w (f32 or bf16); rows may be strided
-  PackedWeight w;       // out N, in K
-  Tensor bias;          // [N] f32, optional
-  Tensor addend;        // [T, N] f32 or bf16, optional
-  Tensor y;             // [T, N] f32 or bf16
+  Tensor x;        // [T, K] compute dtype of w (f32 or bf16); rows may be strided
+  PackedWeight w;  // out N, in K
+  Tensor bias;     // [N] f32, optional
+  Tensor addend;   // [T, N] f32 or bf16, optional
+  Tensor y;        // [T, N] f32 or bf16
 };
 
 struct GroupedGemmArgs {
@@ -57,21 +59,22 @@ struct WeightGradArgs {
   Tensor x;                // [T or max_rows, K]
   Tensor segment_offsets;  // i32 [E * rows + 1], expert-major: tokens of (expert e, row r) are segment e * rows + r
   int64_t matrices = 1;    // E
-  DType product_dtype = DType::kF32;  // dy and x are rounded to it (bf16: token pairs restart at every segment, zero-padded)
-  GradientTarget target;   // [E, N, K] or [N, K]
+  DType product_dtype =
+      DType::kF32;        // dy and x are rounded to it (bf16: token pairs restart at every segment, zero-padded)
+  GradientTarget target;  // [E, N, K] or [N, K]
 };
 
 struct AttentionArgs {
-  Tensor q;         // [B, Sq, H, n + r]
-  Tensor k;         // [B, Sk, G, n]   G key heads; query head h reads key head h / (H / G)
-  Tensor k_shared;  // [B, Sk, r]      optional: rotary part of the key that all heads share (MLA); r = 0 without it
-  Tensor v;         // [B, Sk, G, dv]
+  Tensor q;          // [B, Sq, H, n + r]
+  Tensor k;          // [B, Sk, G, n]   G key heads; query head h reads key head h / (H / G)
+  Tensor k_shared;   // [B, Sk, r]      optional: rotary part of the key that all heads share (MLA); r = 0 without it
+  Tensor v;          // [B, Sk, G, dv]
   Tensor positions;  // i32 [B, Sq]    position within the document; -1 = padding: zero output, nothing read
   Tensor key_index;  // i32 [B, Sq]    optional: index of the token's own key in 0..Sk; default: s. Keys read:
                      //                [key_index - position, key_index]
-  float scale = 1;  // above 0
-  Tensor out;       // [B, Sq, H, dv]
-  Tensor lse;       // f32 [B, Sq, H]  log of the sum of exp(scale q k); 0 for padding
+  float scale = 1;   // above 0
+  Tensor out;        // [B, Sq, H, dv]
+  Tensor lse;        // f32 [B, Sq, H]  log of the sum of exp(scale q k); 0 for padding
 };
 
 struct AttentionBackwardArgs {
@@ -92,18 +95,19 @@ struct RouterArgs {
   Tensor bias;       // f32 [E], optional: added to scores for the choice only
   Tensor positions;  // i32 [T]; -1 = padding: experts -1, weights 0, scores 0
   Scoring scoring = Scoring::kSigmoid;
-  int num_groups = 1, groups_kept = 1;  // a group's score: sum of its two best biased scores; others are masked with -inf
+  int num_groups = 1,
+      groups_kept = 1;  // a group's score: sum of its two best biased scores; others are masked with -inf
   int top_k = 1;
   bool normalize = true;  // weights divided by their sum (+ 1e-20 for sigmoid)
   float scale = 1;
-  Tensor scores;     // f32 [T, E]: sigmoid or softmax of the logits
-  Tensor experts;    // i32 [T, k] ascending; ties in the choice go to the lower id
-  Tensor weights;    // f32 [T, k] of experts[t, j]
+  Tensor scores;   // f32 [T, E]: sigmoid or softmax of the logits
+  Tensor experts;  // i32 [T, k] ascending; ties in the choice go to the lower id
+  Tensor weights;  // f32 [T, k] of experts[t, j]
 };
 
-// Balance loss of one row (DeepSeek-V3 report, section 2.1.2): sum_i f_i P_i with f_i = E / (k n) * number of tokens that
-// have i among the k best of their unbiased scores (ties to the lower id), P_i = mean_t s_ti / sum_j s_tj, n = tokens of
-// the row that are not padding.
+// Balance loss of one row (DeepSeek-V3 report, section 2.1.2): sum_i f_i P_i with f_i = E / (k n) * number of tokens
+// that have i among the k best of their unbiased scores (ties to the lower id), P_i = mean_t s_ti / sum_j s_tj, n =
+// tokens of the row that are not padding.
 struct BalanceLossArgs {
   Tensor scores;     // f32 [rows, S, E]
   Tensor positions;  // i32 [rows, S]
@@ -113,11 +117,11 @@ struct BalanceLossArgs {
 };
 
 struct RouterBackwardArgs {
-  RouterArgs forward;  // the arguments of Router, outputs included
-  Tensor d_weights;    // f32 [T, k]
-  Tensor fractions;    // f32 [rows, E] of BalanceLoss; optional
+  RouterArgs forward;       // the arguments of Router, outputs included
+  Tensor d_weights;         // f32 [T, k]
+  Tensor fractions;         // f32 [rows, E] of BalanceLoss; optional
   float balance_scale = 0;  // what one row's balance loss weighs: alpha / rows of the global batch
-  Tensor d_logits;     // f32 [T, E]
+  Tensor d_logits;          // f32 [T, E]
 };
 
 enum class Repeats { kKeep, kOnce };
@@ -139,39 +143,39 @@ struct CombineArgs {
 };
 
 struct CrossEntropyArgs {
-  Tensor x;            // [T, D] normed hidden states, compute dtype
-  PackedWeight head;   // out V, in D
-  Tensor labels;       // i32 [T], -1 = none
+  Tensor x;           // [T, D] normed hidden states, compute dtype
+  PackedWeight head;  // out V, in D
+  Tensor labels;      // i32 [T], -1 = none
   int64_t rows = 1;
-  float z_loss = 0;    // adds z_loss * lse^2 to each label's loss
-  Tensor loss;         // f64 [rows]: sum over the row's labels of (lse - logit[label]) in position order
-  Tensor z_sum;        // f64 [rows]: the same of lse^2; optional
-  Tensor log_probs;    // f32 [T]: logit[label] - lse, 0 without label; optional
+  float z_loss = 0;  // adds z_loss * lse^2 to each label's loss
+  Tensor loss;       // f64 [rows]: sum over the row's labels of (lse - logit[label]) in position order
+  Tensor z_sum;      // f64 [rows]: the same of lse^2; optional
+  Tensor log_probs;  // f32 [T]: logit[label] - lse, 0 without label; optional
   // The rest only for training; dx empty: forward only.
-  float scale = 0;     // d_logits = scale * (softmax - onehot + z term); 1 / (labels of the global batch), times a weight
+  float scale = 0;  // d_logits = scale * (softmax - onehot + z term); 1 / (labels of the global batch), times a weight
   PackedWeight head_backward;  // out D, in V
-  Tensor dx;           // [T, D]
-  GradientTarget target;  // [V, D]; unit of rounding (row, this use)
-  Tensor workspace;    // u8, CrossEntropyWorkspace bytes; only with dx
+  Tensor dx;                   // [T, D]
+  GradientTarget target;       // [V, D]; unit of rounding (row, this use)
+  Tensor workspace;            // u8, CrossEntropyWorkspace bytes; only with dx
 };
 
 struct AdamWArgs {
-  Tensor gradient;  // i64
+  Tensor gradient;  // i64 or f32
   float clip = 1;   // factor on the gradient
   float lr = 0, beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
   float correction1 = 1, correction2 = 1;  // 1 - beta^step
-  Tensor master, m, v;  // f32, in and out
+  Tensor master, m, v;                     // in and out; f32, m and v also bf16: rounded when stored, nearest-even
 };
 
 struct SampleArgs {
-  Tensor logits;      // f32 [B, V]
+  Tensor logits;          // f32 [B, V]
   float temperature = 1;  // 0: greedy, ties to the lower id
   float top_p = 1, min_p = 0;
-  int top_k = 0;      // 0: off
-  uint64_t key = 0;   // random key; the draw of sequence b at step i is Philox(key, (ids[b] << 32) + i)
-  Tensor draw_ids;    // i64 [B]: (sample << 32) + position
-  Tensor tokens;      // i32 [B]
-  Tensor log_probs;   // f32 [B]: of log-softmax(logits / T) over the whole vocabulary, before filters; T = 1 if greedy
+  int top_k = 0;     // 0: off
+  uint64_t key = 0;  // random key; the draw of sequence b at step i is Philox(key, (ids[b] << 32) + i)
+  Tensor draw_ids;   // i64 [B]: (sample << 32) + position
+  Tensor tokens;     // i32 [B]
+  Tensor log_probs;  // f32 [B]: of log-softmax(logits / T) over the whole vocabulary, before filters; T = 1 if greedy
 };
 
 class Kernels {
@@ -196,12 +200,12 @@ class Kernels {
   // y = x * rstd * gain over the last dim n, rstd = 1 / sqrt(mean(x^2) + eps). x, y [T, n] or [T, H, n]; gain f32 [n];
   // rstd f32 [T] or [T, H].
   virtual void RmsNorm(Tensor x, Tensor gain, float eps, Tensor y, Tensor rstd) = 0;
-  // dx = rstd * (g dy - x rstd^2 mean(x g dy)) + d_residual (optional, same shape); gain gradient: per row the chain over
-  // tokens (then heads) of dy x rstd. row_offsets i32 [rows + 1] in tokens.
+  // dx = rstd * (g dy - x rstd^2 mean(x g dy)) + d_residual (optional, same shape); gain gradient: per row the chain
+  // over tokens (then heads) of dy x rstd. row_offsets i32 [rows + 1] in tokens.
   virtual void RmsNormBackward(Tensor x, Tensor gain, Tensor rstd, Tensor dy, Tensor d_residual, Tensor row_offsets,
                                Tensor dx, const GradientTarget& target) = 0;
-  // h = silu(g) * u * weight; gate_up [T, 2 I] = g | u, row_weight f32 [T] optional, h [T, I]. num_rows i32 [1] optional:
-  // number of rows that count (routed rows known on the device only).
+  // h = silu(g) * u * weight; gate_up [T, 2 I] = g | u, row_weight f32 [T] optional, h [T, I]. num_rows i32 [1]
+  // optional: number of rows that count (routed rows known on the device only).
   virtual void SwiGlu(Tensor gate_up, Tensor row_weight, Tensor num_rows, Tensor h) = 0;
   // d_gate_up [T, 2 I]; d_row_weight f32 [T] with row_weight: the 16-lane sum of dh silu(g) u.
   virtual void SwiGluBackward(Tensor gate_up, Tensor row_weight, Tensor num_rows, Tensor dh, Tensor d_gate_up,
@@ -226,8 +230,8 @@ class Kernels {
   virtual void CountExperts(Tensor experts, Tensor load) = 0;
   // From experts i32 [T, k] (-1 = none) to a permutation; row_offsets i32 [rows + 1] in tokens.
   virtual void BuildPermutation(Tensor experts, int64_t num_experts, Tensor row_offsets, const Permutation& out) = 0;
-  // y[t, j] = map[experts[t, j]], -1 stays; with kOnce also -1 where an earlier choice of the token has the same value: the
-  // ranks a token goes to. experts, y i32 [T, k]; map i32 [E].
+  // y[t, j] = map[experts[t, j]], -1 stays; with kOnce also -1 where an earlier choice of the token has the same value:
+  // the ranks a token goes to. experts, y i32 [T, k]; map i32 [E].
   virtual void MapExperts(Tensor experts, Tensor map, Repeats repeats, Tensor y) = 0;
   // list = the entries of slot i32 [T, k] that are not -1, in order; list i32 [at least as many].
   virtual void ListSlots(Tensor slot, Tensor list) = 0;
@@ -254,18 +258,20 @@ class Kernels {
                                         DType dtype) const = 0;  // bytes
   virtual void Sample(const SampleArgs& args) = 0;
 
-  // ---- Elementwise ----------------------------------------------------------------------------------------------------
+  // ---- Elementwise
+  // ----------------------------------------------------------------------------------------------------
   virtual void Zero(Tensor x) = 0;
   // x[i] = std * normal number i of stream `key` (StandardNormal in rng.h): f32, contiguous.
   virtual void FillNormal(Tensor x, uint64_t key, float std) = 0;
-  virtual void Cast(Tensor x, Tensor y) = 0;         // f32 <-> bf16, nearest-even; equal dtypes copy; strided rows allowed
+  virtual void Cast(Tensor x, Tensor y) = 0;  // f32 <-> bf16, nearest-even; equal dtypes copy; strided rows allowed
   virtual void Add(Tensor a, Tensor b, Tensor y) = 0;  // y = round(a + b)
 
-  // ---- Optimizer ------------------------------------------------------------------------------------------------------
-  // limbs i64 [3] += sum of squares of the gradient: f64 per dim-0 slice in 16 lanes, then fixed_sum.h.
+  // ---- Optimizer
+  // ------------------------------------------------------------------------------------------------------ limbs i64
+  // [3] += sum of squares of the gradient: f64 per dim-0 slice in 16 lanes, then fixed_sum.h.
   virtual void SumSquares(Tensor gradient, Tensor limbs) = 0;
-  // g = clip * gradient; m, v moments; master -= lr (m / c1 / (sqrt(v / c2) + eps) + weight_decay master), decay first as
-  // in PyTorch. Clears the gradient.
+  // g = clip * gradient; m, v moments; master -= lr (m / c1 / (sqrt(v / c2) + eps) + weight_decay master), decay first
+  // as in PyTorch. Clears the gradient.
   virtual void AdamW(const AdamWArgs& args) = 0;
   // ema += (1 - decay) (master - ema)
   virtual void Ema(Tensor master, float decay, Tensor ema) = 0;

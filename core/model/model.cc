@@ -8,6 +8,12 @@
 
 namespace conclave::core {
 
+TrainingState TrainingStateOf(const Config& config) {
+  return {.gradients = config.exact ? DType::kI64 : DType::kF32,
+          .moments = config.optim.moments == "bf16" ? DType::kBf16 : DType::kF32,
+          .ema = config.optim.ema > 0};
+}
+
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(const ModelConfig& config, Device& device,
                                                      const Options& options) {
   std::unique_ptr<Model> model(new Model(device));
@@ -23,7 +29,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(const ModelConfig& config, 
   }
   if (options.shard) options.shard(model->params_);
   model->max_positions_ = options.max_positions > 0 ? options.max_positions : config.max_position_embeddings;
-  RETURN_IF_ERROR(model->params_.Allocate(device, *model->kernels_, dtype, options.purpose, options.with_ema));
+  RETURN_IF_ERROR(model->params_.Allocate(device, *model->kernels_, dtype, options.purpose, options.training));
   for (auto& stage : model->stages_) RETURN_IF_ERROR(stage->Prepare(device, *model->stream_, model->max_positions_));
   return model;
 }

@@ -20,13 +20,14 @@
 namespace conclave::core {
 
 inline DType ComputeDType(Precision precision) { return precision == Precision::kBf16 ? DType::kBf16 : DType::kF32; }
+TrainingState TrainingStateOf(const Config& config);
 
 class Model {
  public:
   struct Options {
     Precision precision = Precision::kF32;
     ParamSet::Purpose purpose = ParamSet::Purpose::kInference;
-    bool with_ema = false;
+    TrainingState training = {};
     int64_t max_positions = 0;                  // 0: config.max_position_embeddings
     OperationProfile* profile = nullptr;        // if given, every operation is recorded there; it outlives the model
     std::vector<StagePart> parts = {};          // stages of this rank; empty: one with everything

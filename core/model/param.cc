@@ -61,15 +61,15 @@ class Cutter {
 };
 
 // Gradients of a rank. Cut ones share two areas, which layers take in turn: one is reduced while the next one fills.
-void CutGradients(const std::vector<std::unique_ptr<Param>>& params, Cutter& cutter) {
+void CutGradients(const std::vector<std::unique_ptr<Param>>& params, DType dtype, Cutter& cutter) {
   std::vector<int64_t> layers;
   for (const auto& param : params) {
     if (param->spec.kind == ParamKind::kRouterBias) continue;
     if (!param->cut_gradient) {
-      param->sum = cutter.Take(DType::kI64, param->spec.shape);
+      param->sum = cutter.Take(dtype, param->spec.shape);
       continue;
     }
-    param->shard_sum = cutter.Take(DType::kI64, {param->shard.size(), param->cols()});
+    param->shard_sum = cutter.Take(dtype, {param->shard.size(), param->cols()});
     if (std::find(layers.begin(), layers.end(), param->layer) == layers.end()) layers.push_back(param->layer);
   }
   for (size_t area = 0; area < 2; ++area) {
@@ -78,7 +78,7 @@ void CutGradients(const std::vector<std::unique_ptr<Param>>& params, Cutter& cut
     for (size_t i = area; i < layers.size(); i += 2) {
       cutter.MoveTo(begin);
       for (const auto& param : params) {
-        if (param->cut_gradient && param->layer == layers[i]) param->sum = cutter.Take(DType::kI64, param->spec.shape);
+        if (param->cut_gradient && param->layer == layers[i]) param->sum = cutter.Take(dtype, param->spec.shape);
       }
       end = std::max(end, cutter.used());
     }
@@ -131,7 +131,8 @@ int64_t ParamSet::Elements() const {
   return n;
 }
 
-absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_dtype, Purpose purpose, bool with_ema) {
+absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_dtype, Purpose purpose,
+                                const TrainingState& training) {
   // Each block is cut twice: once without memory to learn its size, once for real.
   auto block = [&](const char* name, auto&& cut) -> absl::Status {
     Cutter cutter;
@@ -167,21 +168,24 @@ absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_
     flag_ = cutter.Take(DType::kI32, {1});
   }));
   if (purpose == Purpose::kInference) return absl::OkStatus();
-  RETURN_IF_ERROR(block("gradients (64-bit sums)", [&](Cutter& cutter) { CutGradients(params_, cutter); }));
+  const bool exact = training.gradients == DType::kI64;
+  RETURN_IF_ERROR(block(exact ? "gradients (64-bit sums)" : "gradients (f32 sums)",
+                        [&](Cutter& cutter) { CutGradients(params_, training.gradients, cutter); }));
   return block("optimizer (moments, EMA)", [&](Cutter& cutter) {
     for (auto& param : params_) {
       if (param->spec.kind != ParamKind::kRouterBias) {
-        param->m = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
-        param->v = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
+        param->m = cutter.Take(training.moments, {param->shard.size(), param->cols()});
+        param->v = cutter.Take(training.moments, {param->shard.size(), param->cols()});
       }
-      if (with_ema) param->ema = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
+      if (training.ema) param->ema = cutter.Take(DType::kF32, {param->shard.size(), param->cols()});
     }
   });
 }
 
 GradientTarget ParamSet::Target(const Param& param, int64_t rows) const {
+  const double range = param.sum.dtype == DType::kI64 ? kContributionRange : kFloatRange;
   const double uses = static_cast<double>(rows) * param.spec.num_uses;
-  return {.sum = param.sum, .flag = flag_, .limit = static_cast<float>(kContributionRange / uses)};
+  return {.sum = param.sum, .flag = flag_, .limit = static_cast<float>(range / uses)};
 }
 
 void ParamSet::Initialize(Kernels& kernels, uint64_t seed, double std) {

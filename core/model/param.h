@@ -61,9 +61,9 @@ struct Param {
   Shard shard;                     // all rows, unless the layout says otherwise
   Tensor master;                   // f32
   Tensor value;                    // f32, rounded to the compute dtype (vectors only; the master itself in f32)
-  Tensor sum;                      // i64, the gradient; if it is cut, of one micro-batch, in memory that layers share
-  Tensor shard_sum;                // i64 [shard rows, cols], if it is cut: the gradient so far
-  Tensor m, v;                     // f32 [shard rows, cols] moments
+  Tensor sum;                      // i64 or f32, the gradient; if it is cut, of one micro-batch, in memory that layers share
+  Tensor shard_sum;                // [shard rows, cols] of its dtype, if it is cut: the gradient so far
+  Tensor m, v;                     // f32 or bf16 [shard rows, cols] moments
   Tensor ema;                      // f32 [shard rows, cols], optional
   PackedWeight forward, backward;  // shapes from the start, panels once allocated
 
@@ -74,6 +74,13 @@ struct Param {
   Tensor ShardOf(const Tensor& whole) const { return AsRows(whole).Slice(0, shard.begin, shard.size()); }
   // The rows of the gradient that this rank reduces and applies.
   Tensor ShardGradient() const { return cut_gradient ? shard_sum : ShardOf(sum); }
+};
+
+// What training keeps beside the weights.
+struct TrainingState {
+  DType gradients = DType::kI64;  // i64: exact sums; f32: half the memory, and bits depend on the layout
+  DType moments = DType::kF32;    // f32 or bf16
+  bool ema = false;
 };
 
 // All parameters of a model, in order of declaration, and their memory: one block per purpose.
@@ -92,8 +99,9 @@ class ParamSet {
 
   int64_t Elements() const;  // without router biases
 
-  // Allocates all tensors; gradients, moments and EMA only for training.
-  absl::Status Allocate(Device& device, Kernels& kernels, DType compute_dtype, Purpose purpose, bool with_ema);
+  // Allocates all tensors; what `training` says only for training.
+  absl::Status Allocate(Device& device, Kernels& kernels, DType compute_dtype, Purpose purpose,
+                        const TrainingState& training);
   // Writes gradient targets; rows = rows of the largest global batch.
   GradientTarget Target(const Param& param, int64_t rows) const;
   Tensor flag() const { return flag_; }  // i32 [1], set by a contribution out of range

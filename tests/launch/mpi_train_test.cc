@@ -7,6 +7,8 @@
 
 #include <chrono>
 #include <filesystem>
+#include <iterator>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -92,7 +94,12 @@ class MpiTrain : public ::testing::Test {
     EXPECT_EQ(result.metrics, one_rank_->metrics);
     EXPECT_EQ(result.weights, one_rank_->weights);
   }
-  // Waits until no process works in the run folder: ranks outlive a killed mpirun for a moment.
+  static std::vector<pid_t> RanksOf(const Program& mpirun) {
+    const std::string pid = std::to_string(mpirun.pid());
+    std::istringstream children(ReadFile("/proc/" + pid + "/task/" + pid + "/children"));
+    return {std::istream_iterator<pid_t>(children), {}};
+  }
+  // Waits until no process works in the run folder.
   static bool WaitUntilFree(const TinyRun& run) {
     return WaitFor([&] {
       const int lock = ::open((run.Dir() + "/.lock").c_str(), O_RDWR | O_CLOEXEC);
@@ -116,7 +123,7 @@ TEST_F(MpiTrain, EveryMeshGivesStateMetricsAndWeightsOfOneRank) {
   struct {
     int ranks;
     Words overrides;
-  } const meshes[] = {{2, {}},
+  } const meshes[] = {{2, {"parallel.zero=2"}},
                       {2, {"parallel.pipeline=2", "parallel.schedule=dualpipe"}},
                       {4, kPipelineAndExperts},
                       {8, kPipelineAndExperts}};
@@ -130,6 +137,19 @@ TEST_F(MpiTrain, EveryMeshGivesStateMetricsAndWeightsOfOneRank) {
     EXPECT_EQ(Count(outcome.out, "\x1b"), 0) << "output through mpirun is text for files";
     ExpectAsOnOneRank(run);
   }
+}
+
+TEST_F(MpiTrain, TheBannerTellsWhoHoldsWhatAndWhoNeedsMostMemory) {
+  const TinyRun run;
+  const Outcome outcome = Train(run, 4, kPipelineAndExperts + Words{"--dry-run"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  for (const char* part :
+       {"layout     pipeline 2 x data 2 (expert 2), dualpipev: 4 stages, 8 micro-batches of 1 row\n",
+        "           4 ranks on 1 host (", "pipeline 0  stage 0: embedding, block 0; stage 3: block 3, head and loss\n",
+        "pipeline 1  stage 1: block 1; stage 2: block 2\n", ", the most of all ranks\n", "dry run: "}) {
+    EXPECT_EQ(Count(outcome.out, part), 1) << part << outcome.out;
+  }
+  EXPECT_FALSE(std::filesystem::exists(run.Dir()));
 }
 
 TEST_F(MpiTrain, WeightsOfAFolderGoToTheRanksThatHoldThem) {
@@ -151,20 +171,22 @@ TEST_F(MpiTrain, WeightsOfAFolderGoToTheRanksThatHoldThem) {
 
 TEST_F(MpiTrain, KilledUnderOneMeshAndResumedUnderAnotherGivesTheSameBits) {
   const TinyRun run;
-  struct {
-    int ranks;
-    Words overrides;
-    int signal;
-  } const starts[] = {{4, kPipelineAndExperts, SIGKILL}, {2, {"parallel.expert=2"}, SIGTERM}};
-  int step = 4;
-  for (const auto& [ranks, overrides, signal] : starts) {
-    Program program = Start(run, ranks, overrides);
-    ASSERT_TRUE(WaitFor([&] { return std::filesystem::exists(Newest(run, step)); }));
-    program.Signal(signal);
-    EXPECT_NE(program.Wait().code, 0);
-    ASSERT_TRUE(WaitUntilFree(run));
-    step += 8;
-  }
+  Program killed = Start(run, 4, kPipelineAndExperts);
+  ASSERT_TRUE(WaitFor([&] { return std::filesystem::exists(Newest(run, 4)); }));
+  const std::vector<pid_t> ranks = RanksOf(killed);
+  EXPECT_EQ(ranks.size(), 4u);
+  killed.Signal(SIGKILL);
+  for (const pid_t rank : ranks) ::kill(rank, SIGKILL);  // they would outlive mpirun for a while
+  EXPECT_EQ(killed.Wait().code, -SIGKILL);
+  ASSERT_TRUE(WaitUntilFree(run));
+
+  Program stopped = Start(run, 2, {"parallel.expert=2"});
+  ASSERT_TRUE(WaitFor([&] { return std::filesystem::exists(Newest(run, 12)); }));
+  ::kill(RanksOf(stopped).back(), SIGTERM);  // one rank alone is told
+  const Outcome saved = stopped.Wait();
+  EXPECT_EQ(saved.code, 75) << saved.err;
+  EXPECT_EQ(Count(saved.out, "the same command goes on"), 1) << saved.out;
+
   const Outcome outcome = Train(run, 2, {"parallel.pipeline=2", "parallel.schedule=zb1p"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(Count(outcome.out, "resuming from"), 1) << outcome.out;

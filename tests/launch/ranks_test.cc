@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/ranks.h"
 
+#include <algorithm>
 #include <atomic>
+#include <memory>
+#include <string>
 
 #include "data/load_options.h"
 #include "tests/support/run_ranks.h"
@@ -38,6 +41,13 @@ TEST(Ranks, AnErrorOfTheFirstIsOneOfAllAndReportedOnce) {
       EXPECT_EQ(parallel::IsReported(status), world.rank() > 0);
     }
     EXPECT_TRUE(OnFirst(*job, [] { return absl::OkStatus(); }).ok());
+  });
+}
+
+TEST(Ranks, AgreeOnTheGreatestValue) {
+  RunRanks(3, [](Comm& world) {
+    const std::unique_ptr<Job> job = Job::OnThreads(world.Split(0, "world"));
+    EXPECT_EQ(MaxOverRanks(*job, world.rank() == 1 ? 7 : -world.rank()), 7);
   });
 }
 

@@ -152,5 +152,19 @@ TEST_F(Restart, DamagedNewestCheckpointIsSkippedWithAWarning) {
   EXPECT_NE(outcome.out.find("step_4"), std::string::npos) << outcome.out;
 }
 
+TEST_F(Restart, RunWithoutAWholeCheckpointIsNotBegunAnew) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"train.steps=4"}).code, 0);
+  const std::string weights = run.Dir() + "/checkpoints/step_4/model.safetensors", metrics = ReadFile(run.Metrics());
+  std::filesystem::rename(weights, run.folder() / "kept");
+  const Outcome refused = run.Train();
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_NE(refused.err.find("no checkpoint that is whole"), std::string::npos) << refused.err;
+  EXPECT_NE(refused.err.find(weights), std::string::npos) << refused.err;
+  EXPECT_EQ(ReadFile(run.Metrics()), metrics);
+  std::filesystem::rename(run.folder() / "kept", weights);
+  EXPECT_EQ(run.Train().code, 0);
+}
+
 }  // namespace
 }  // namespace conclave::launch

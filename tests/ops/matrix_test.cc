@@ -259,15 +259,44 @@ TEST(WeightGrad, RoundsItsInputsToTheTypeOfTheProducts) {
   });
 }
 
+TEST(WeightGrad, IntoFloatSumsIsOneChainOverAllTokensOfAMatrix) {
+  const int64_t tokens = 301, n = 19, k = 53;  // more than one chunk
+  Matrix<float> dy = RandomF32(1, tokens, n), x = RandomF32(2, tokens, k);
+  std::vector<float> want(static_cast<size_t>(n * k));
+  for (int64_t i = 0; i < n * k; ++i) {
+    float chain = 0;
+    for (int64_t t = 0; t < tokens; ++t) chain = std::fma(dy.row(t)[i / k], x.row(t)[i % k], chain);
+    want[static_cast<size_t>(i)] = 0.5f + chain;
+  }
+  OnEachTarget([&](Kernels& kernels) {
+    for (std::vector<int32_t> offsets : {std::vector<int32_t>{0, 301}, {0, 0, 7, 290, 301, 301}}) {
+      std::vector<float> sum(want.size(), 0.5f);
+      int32_t flag = 0;
+      kernels.WeightGrad({.dy = dy.view,
+                          .x = x.view,
+                          .segment_offsets = Offsets(offsets),
+                          .matrices = 1,
+                          .product_dtype = DType::kF32,
+                          .target = {.sum = Tensor(sum.data(), DType::kF32, {n, k}),
+                                     .flag = Tensor(&flag, DType::kI32, {1}),
+                                     .limit = 4096}});
+      EXPECT_EQ(sum, want);
+      EXPECT_EQ(flag, 0);
+    }
+  });
+}
+
 // The flag after a gradient of 17 x 49 elements one of which is `value` (all others are 1).
 template <class Run>
-int32_t FlagFor(float value, float limit, const Run& run) {
+int32_t FlagFor(float value, float limit, DType sums, const Run& run) {
   Matrix<float> dy(DType::kF32, 1, 17), x(DType::kF32, 1, 49);
   for (float& v : dy.values) v = 1;
   for (float& v : x.values) v = 1;
   Gradient gradient(1, 17, 49);
   x.values[48] = value;
-  run(dy, x, gradient.Target(limit));
+  GradientTarget target = gradient.Target(limit);
+  target.sum.dtype = sums;  // in the first half of the memory
+  run(dy, x, target);
   return gradient.flag;
 }
 
@@ -283,8 +312,11 @@ TEST(WeightGrad, MarksTheStepVoidForEveryContributionBeyondTheLimit) {
                           .product_dtype = DType::kF32,
                           .target = target});
     };
-    for (float bad : {64.0f, -64.0f, 1e30f, inf, -inf, std::nanf("")}) EXPECT_EQ(FlagFor(bad, 64, run), 1) << bad;
-    for (float good : {63.99999f, -63.99999f, 0.0f}) EXPECT_EQ(FlagFor(good, 64, run), 0) << good;
+    for (DType sums : {DType::kI64, DType::kF32}) {
+      for (float bad : {64.0f, -64.0f, 1e30f, inf, -inf, std::nanf("")})
+        EXPECT_EQ(FlagFor(bad, 64, sums, run), 1) << bad;
+      for (float good : {63.99999f, -63.99999f, 0.0f}) EXPECT_EQ(FlagFor(good, 64, sums, run), 0) << good;
+    }
   });
 }
 

@@ -62,6 +62,21 @@ class Operation : public testing::TestWithParam<OpCase> {
   }
 };
 
+bool IsGradientSum(const Array& array) {
+  return array.role == Array::Role::kOutput && array.dtype == DType::kI64 && array.name.starts_with("d_");
+}
+
+// The same problem with gradients summed in f32.
+Problem WithFloatSums(const Problem& problem) {
+  Problem floats = problem;
+  for (Array& array : floats.arrays) {
+    if (!IsGradientSum(array)) continue;
+    array.dtype = DType::kF32;
+    array.bytes.assign(static_cast<size_t>(array.size() * SizeOf(DType::kF32)), 0);
+  }
+  return floats;
+}
+
 enum class Compare { kAllOutputs, kOutputsPerRow };
 
 // The bytes of outputs are equal.
@@ -149,6 +164,39 @@ TEST_P(Operation, AddsToIntegerSums) {
       for (int64_t i = 0; i < array.size(); ++i) {
         ASSERT_EQ(twice.Find(array.name)->Get(i), 2 * array.Get(i)) << array.name << " at " << i;
       }
+    }
+  });
+}
+
+// Each row's contribution and each addition is one more rounding to f32, of 2^-24 of what is summed: far below the
+// tolerance of the chains themselves, so the exact sums are as near as the formula. What is not a gradient sum keeps
+// its bits.
+TEST_P(Operation, AddsToFloatSumsThatAreNearTheExactOnes) {
+  ForEachProblem(false, [&](const Problem& problem) {
+    const Problem floats = WithFloatSums(problem);
+    for (const std::string& target : AllDevices().targets()) {
+      SCOPED_TRACE(target);
+      Device& device = AllDevices().Get(target, 2);
+      const Problem exact = RunCase(GetParam(), problem, device);
+      PlacedProblem placed(floats, device, Layout::kContiguous);
+      placed.Run(GetParam().steps);
+      const Problem once = placed.Read();
+      placed.Run(GetParam().steps);
+      const Problem twice = placed.Read();
+      for (const Array& array : exact.arrays) {
+        if (array.role != Array::Role::kOutput) continue;
+        const Array& sums = *once.Find(array.name);
+        if (!IsGradientSum(array)) {
+          if (array.dtype != DType::kI64) EXPECT_EQ(sums.bytes, array.bytes) << array.name;
+          continue;
+        }
+        const Tolerance near = Near(DType::kF32, 1e-6, 5e-6, "f32 additions of the rows' contributions");
+        EXPECT_EQ(Difference(sums.ToDoubles(), array.ToDoubles(), near), "") << array.name;
+        for (int64_t i = 0; i < sums.size(); ++i) {
+          ASSERT_NEAR(twice.Find(array.name)->Get(i), 2 * sums.Get(i), 1e-5 * std::fabs(sums.Get(i)) + 1e-4);
+        }
+      }
+      ExpectEqualBits(RunCase(GetParam(), floats, AllDevices().Get(target, 3)), once);
     }
   });
 }

@@ -50,7 +50,7 @@ TEST(LayoutLaw, NoLayoutChangesABit) {
   Coverage coverage;
   for (const LayoutChoice& choice : optim::ListLayouts(kRanks)) {
     ExpectSame(task, choice, *one, coverage);
-    if (::testing::Test::HasFatalFailure()) return;
+    if (::testing::Test::HasFailure()) return;  // one is enough to read
   }
   for (const auto& [reason, times] : coverage.illegal) std::printf("illegal %d times: %s\n", times, reason.c_str());
   std::printf("%d legal layouts\n", coverage.legal);

@@ -124,37 +124,49 @@ void AllGatherFillsTheRowsOfEveryRank(Comm& comm) {
   }
 }
 
-// Integers whose sums wrap around, or any.
+// Integers whose sums wrap around, or any; floats whose sums are exact in any order.
 template <class T>
 T Element(Random& random) {
+  if constexpr (std::is_floating_point_v<T>) return static_cast<T>(Draw(random, 2001) - 1000) * T(0.25);
   constexpr T kExtremes[] = {std::numeric_limits<T>::min(), std::numeric_limits<T>::max(), 0, -1, 1};
   return random() % 2 == 0 ? kExtremes[random() % 5] : static_cast<T>(random());
 }
 
 template <class T>
 T WrappingSum(T a, T b) {
-  return static_cast<T>(static_cast<std::make_unsigned_t<T>>(a) + static_cast<std::make_unsigned_t<T>>(b));
+  if constexpr (std::is_floating_point_v<T>) {
+    return a + b;
+  } else {
+    return static_cast<T>(static_cast<std::make_unsigned_t<T>>(a) + static_cast<std::make_unsigned_t<T>>(b));
+  }
 }
 
-void ReduceScatterSumsTheRowsOfEachRank(Comm& comm) {
+template <class T>
+void CheckReduceScatter(Comm& comm, DType dtype) {
   Stream stream;
   Random random(3);
   for (int64_t width : {1, 3, 700}) {
     std::vector<int64_t> counts;
     for (int r = 0; r < comm.size(); ++r) counts.push_back(r % 3 == 1 ? 0 : 1 + Draw(random, 5));
     const std::vector<int64_t> offsets = OffsetsOf(counts);
-    std::vector<int64_t> sum(offsets.back() * width, 0), x = sum;
+    std::vector<T> sum(offsets.back() * width, 0), x = sum;
     for (int r = 0; r < comm.size(); ++r) {
       for (size_t i = 0; i < sum.size(); ++i) {
-        const int64_t element = Element<int64_t>(random);
+        const T element = Element<T>(random);
         sum[i] = WrappingSum(sum[i], element);
         if (r == comm.rank()) x[i] = element;
       }
     }
-    comm.Wait(stream, comm.ReduceScatter(stream, View(x, DType::kI64, width), offsets));
+    comm.Wait(stream, comm.ReduceScatter(stream, View(x, dtype, width), offsets));
     const int64_t begin = offsets[comm.rank()] * width, end = offsets[comm.rank() + 1] * width;
-    EXPECT_TRUE(std::equal(x.begin() + begin, x.begin() + end, sum.begin() + begin)) << "width " << width;
+    EXPECT_TRUE(std::equal(x.begin() + begin, x.begin() + end, sum.begin() + begin))
+        << Name(dtype) << ", width " << width;
   }
+}
+
+void ReduceScatterSumsTheRowsOfEachRank(Comm& comm) {
+  CheckReduceScatter<int64_t>(comm, DType::kI64);
+  CheckReduceScatter<float>(comm, DType::kF32);
 }
 
 template <class T>
@@ -181,6 +193,7 @@ void AllReduceGivesSumsAndMaximaToEveryRank(Comm& comm) {
   for (Reduction reduction : {Reduction::kSum, Reduction::kMax}) {
     CheckAllReduce<int64_t>(comm, DType::kI64, reduction);
     CheckAllReduce<int32_t>(comm, DType::kI32, reduction);
+    CheckAllReduce<float>(comm, DType::kF32, reduction);
   }
 }
 

@@ -100,7 +100,7 @@ inline MoeOfRank::MoeOfRank(const MoeProblem& problem, std::unique_ptr<core::Tok
                             int64_t rows, std::vector<int64_t> group_rows)
     : problem_(problem), first_row_(first_row), rows_(rows), group_rows_(std::move(group_rows)) {
   moe_ = std::make_unique<core::Moe>(ConfigOf(problem), params_, std::move(exchange), "moe", "moe.", problem.dtype);
-  CHECK(params_.Allocate(*device_, *kernels_, problem.dtype, core::ParamSet::Purpose::kTraining, false).ok());
+  CHECK(params_.Allocate(*device_, *kernels_, problem.dtype, core::ParamSet::Purpose::kTraining, {}).ok());
   params_.Initialize(*kernels_, 7, 0.3);
   if (!problem.bias.empty()) {
     device_->CopyToDevice(*stream_, problem.bias.data(), moe_->router().bias()->master);

@@ -103,7 +103,7 @@ inline std::string HashState(const core::Model& model) {
   core::Hasher hasher;
   for (const core::StateTensor& tensor : optim::OptimizerTensors(model)) {
     hasher.Update(tensor.name.data(), tensor.name.size());
-    hasher.Update(tensor.data, static_cast<size_t>(tensor.box.Elements()) * 4);
+    hasher.Update(tensor.data, static_cast<size_t>(tensor.box.Elements() * core::SizeOf(tensor.dtype)));
   }
   return hasher.HexDigest();
 }
@@ -114,7 +114,7 @@ inline std::unique_ptr<core::Model> MakeTrainingModel(const core::Config& config
   auto model = core::Model::Create(config.model, device,
                                    {.precision = config.ComputePrecision(),
                                     .purpose = core::ParamSet::Purpose::kTraining,
-                                    .with_ema = config.optim.ema > 0,
+                                    .training = core::TrainingStateOf(config),
                                     .max_positions = config.data.sequence_length,
                                     .profile = profile});
   EXPECT_TRUE(model.ok()) << model.status();

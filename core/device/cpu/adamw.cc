@@ -3,12 +3,15 @@
 // line one rounding per operation shown (fma = one for both), so that all targets agree:
 //   g = clip * float(sum);  p = (1 - lr wd) * p;  m = fma(1 - b1, g - m, m);  v = fma((1 - b2) * g, g, b2 * v)
 //   p = p - ((lr / c1) * m) / (sqrt(v) / sqrt(c2) + eps)
+// Moments in bf16 are rounded once, when they are stored: p moves by what they were before.
 #include <algorithm>
 #include <initializer_list>
 
 #include "core/base/check.h"
 #include "core/device/cpu/cpu_kernels.h"
+#include "core/device/cpu/dispatch.h"
 #include "core/device/cpu/gradient_load.h"
+#include "core/device/cpu/gradient_sum.h"
 #include "core/device/cpu/lanes.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
@@ -30,7 +33,8 @@ struct AdamWFactors {
         eps(Set(args.eps)) {}
 };
 
-void UpdateRange(const AdamWFactors& f, int64_t n, int64_t* gradient, float* master, float* m, float* v) {
+template <class Sum, class Moment>
+void UpdateRange(const AdamWFactors& f, int64_t n, Sum* gradient, float* master, Moment* m, Moment* v) {
   ForEachVector(n, [&](int64_t i, auto lanes) {
     const F32x16 g = f.clip * ToFloat(LoadGradient(gradient + i, lanes)), old_m = LoadLanes(m + i, lanes);
     const F32x16 new_m = Fma(f.one_minus_beta1, g - old_m, old_m);
@@ -39,7 +43,7 @@ void UpdateRange(const AdamWFactors& f, int64_t n, int64_t* gradient, float* mas
     StoreLanes(m + i, new_m, lanes);
     StoreLanes(v + i, new_v, lanes);
     StoreLanes(master + i, f.keep * LoadLanes(master + i, lanes) - f.step * new_m / root, lanes);
-    std::fill_n(gradient + i, lanes.lanes, 0);
+    std::fill_n(gradient + i, lanes.lanes, Sum{});
   });
 }
 
@@ -47,16 +51,20 @@ void UpdateRange(const AdamWFactors& f, int64_t n, int64_t* gradient, float* mas
 
 void CpuKernels::AdamW(const AdamWArgs& args) {
   const int64_t n = args.gradient.Elements();
-  CHECK(args.gradient.dtype == DType::kI64 && args.gradient.Contiguous());
+  CHECK(args.gradient.Contiguous() && args.master.dtype == DType::kF32 && args.m.dtype == args.v.dtype);
   for (const Tensor* tensor : {&args.master, &args.m, &args.v}) {
-    CHECK(tensor->dtype == DType::kF32 && tensor->Contiguous());
+    CHECK(tensor->Contiguous());
     CHECK_EQ(tensor->Elements(), n);
   }
   const AdamWFactors factors(args);
-  pool_.ParallelFor(n, kGrain, [&](int64_t begin, int64_t end, int) {
-    UpdateRange(factors, end - begin, args.gradient.As<int64_t>() + begin, args.master.As<float>() + begin,
-                args.m.As<float>() + begin, args.v.As<float>() + begin);
-  });
+  const auto run = [&]<class Sum, class Moment>(Sum, Moment) {
+    pool_.ParallelFor(n, kGrain, [&](int64_t begin, int64_t end, int) {
+      UpdateRange(factors, end - begin, args.gradient.As<Sum>() + begin, args.master.As<float>() + begin,
+                  args.m.As<Moment>() + begin, args.v.As<Moment>() + begin);
+    });
+  };
+  DispatchSum(args.gradient.dtype,
+              [&](auto sum) { DispatchFloat(args.m.dtype, [&](auto moment) { run(sum, moment); }); });
 }
 
 void CpuKernels::Ema(Tensor master, float decay, Tensor ema) {

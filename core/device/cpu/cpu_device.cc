@@ -84,16 +84,39 @@ int UsableProcessors() {
 class CpuStream final : public Stream {};
 class CpuEvent final : public Event {};
 
+// Zero pages of the system: memory is taken when it is first written, by the thread that writes it. What a plan
+// reserves for the worst routing costs nothing unless it happens.
 class CpuBuffer final : public DeviceBuffer {
  public:
-  CpuBuffer(void* data, int64_t bytes) : data_(data), bytes_(bytes) {}
-  ~CpuBuffer() override { std::free(data_); }
+  // nullptr if the system has no room for it.
+  static std::unique_ptr<CpuBuffer> Create(int64_t bytes) {
+    // Whole huge pages for large buffers: panels and arenas are walked with large strides.
+    constexpr size_t kHugePage = size_t{2} << 20;
+    const size_t size = std::max<size_t>(static_cast<size_t>(bytes), 1);
+    const bool huge = size >= kHugePage;
+    const size_t mapped = huge ? (size + kHugePage - 1) / kHugePage * kHugePage + kHugePage : size;
+    void* const memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return nullptr;
+    void* data = memory;
+    if (huge) {
+      size_t space = mapped;
+      std::align(kHugePage, size, data, space);
+      madvise(data, mapped - kHugePage, MADV_HUGEPAGE);
+    }
+    return std::unique_ptr<CpuBuffer>(new CpuBuffer(memory, mapped, data, bytes));
+  }
+  ~CpuBuffer() override { munmap(memory_, mapped_); }
   CpuBuffer(const CpuBuffer&) = delete;
   CpuBuffer& operator=(const CpuBuffer&) = delete;
   void* data() const override { return data_; }
   int64_t bytes() const override { return bytes_; }
 
  private:
+  CpuBuffer(void* memory, size_t mapped, void* data, int64_t bytes)
+      : memory_(memory), mapped_(mapped), data_(data), bytes_(bytes) {}
+
+  void* memory_;
+  size_t mapped_;
   void* data_;
   int64_t bytes_;
 };
@@ -104,18 +127,10 @@ class CpuDevice final : public Device {
 
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes, std::string_view label) override {
     CHECK_GE(bytes, 0);
-    // Whole huge pages for large buffers: panels and arenas are walked with large strides.
-    constexpr size_t kCacheLines = 128, kHugePage = size_t{2} << 20;
-    const size_t alignment = static_cast<size_t>(bytes) >= kHugePage ? kHugePage : kCacheLines;
-    const size_t rounded = (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
-    void* memory = std::aligned_alloc(alignment, rounded);
-    if (memory == nullptr) {
-      return absl::ResourceExhaustedError(absl::StrFormat("%s: %.3f GiB of host memory are not available", label,
-                                                          static_cast<double>(bytes) * 0x1p-30));
-    }
-    if (alignment == kHugePage) madvise(memory, rounded, MADV_HUGEPAGE);
-    std::memset(memory, 0, rounded);
-    return std::make_unique<CpuBuffer>(memory, bytes);
+    std::unique_ptr<CpuBuffer> buffer = CpuBuffer::Create(bytes);
+    if (buffer) return buffer;
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("%s: %.3f GiB of host memory are not available", label, static_cast<double>(bytes) * 0x1p-30));
   }
 
   std::unique_ptr<Stream> CreateStream() override { return std::make_unique<CpuStream>(); }

@@ -273,19 +273,22 @@ class RowLoss {
         const int64_t v = item * kPanelColumns;
         const int rows = ColumnsOfPanel(columns, item);
         PackPanelFromColumns<Operand<T>>(labels_, rows, GradientsOf(0) + v, memory_.pitch * kStepDepth<T>, d_logits);
-        for (int64_t panel = 0; panel < NumPanels(sizes_.hidden); ++panel)
-          AddToTarget(begin + v, rows, panel, d_logits);
+        DispatchSum(args_.target.sum.dtype, [&](auto sum) {
+          for (int64_t panel = 0; panel < NumPanels(sizes_.hidden); ++panel)
+            AddToTarget<decltype(sum)>(begin + v, rows, panel, d_logits);
+        });
       }
     });
   }
 
   // 48 columns of `rows` rows of the head from `row` on.
+  template <class Sum>
   void AddToTarget(int64_t row, int rows, int64_t panel, const Operand<T>* d_logits) {
     alignas(64) float tile[kPanelColumns * kPanelColumns];
     const int columns = ColumnsOfPanel(sizes_.hidden, panel);
-    const int64_t stride = args_.target.sum.stride(0);
-    int64_t* sum = args_.target.sum.As<int64_t>() + row * stride + panel * kPanelColumns;
-    FetchRows(sum, rows, columns * 8, stride * 8);
+    const int64_t stride = args_.target.sum.stride(0), bytes = sizeof(Sum);
+    Sum* sum = args_.target.sum.As<Sum>() + row * stride + panel * kPanelColumns;
+    FetchRows(sum, rows, columns * bytes, stride * bytes);
     AddProduct({.rows = rows,
                 .columns = columns,
                 .steps = PanelSteps<T>(labels_),
@@ -294,7 +297,7 @@ class RowLoss {
                 .a_step_stride = kPanelColumns,
                 .panel = memory_.x_panels + panel * PanelElements<T>(sizes_.tokens)},
                tile, kPanelColumns, false);
-    if (AddFixedTile(rows, columns, tile, kPanelColumns, sum, stride, args_.target.limit)) {
+    if (AddTileToSum(rows, columns, tile, kPanelColumns, sum, stride, args_.target.limit)) {
       SetFlag(args_.target.flag.As<int32_t>());
     }
   }

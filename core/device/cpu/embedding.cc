@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lookup and its gradient. The tokens are sorted by (id, token), so a parameter's tokens stand together in the
 // order of rows and positions: one thread takes all tokens of an id for a block of columns, sums each row's part as one
-// f32 chain, and adds it as integers. No two threads ever meet in the gradient.
+// f32 chain, and adds it to the parameter's. No two threads ever meet in the gradient.
 #include <algorithm>
 
 #include "core/base/check.h"
@@ -41,7 +41,7 @@ struct ColumnBlock {
   int64_t begin, width;
 };
 
-template <class T>
+template <class T, class Sum>
 void AddChain(const uint64_t* keys, int64_t count, const Tensor& dy, ColumnBlock columns,
               const GradientTarget& target) {
   F32x16 chain[kColumns / kLanes];
@@ -51,20 +51,20 @@ void AddChain(const uint64_t* keys, int64_t count, const Tensor& dy, ColumnBlock
     ForEachVector(columns.width,
                   [&](int64_t c, auto lanes) { chain[c / kLanes] = chain[c / kLanes] + LoadLanes(row + c, lanes); });
   }
-  int64_t* sum = target.sum.As<int64_t>() + IdOf(keys[0]) * target.sum.stride(0) + columns.begin;
+  Sum* sum = target.sum.As<Sum>() + IdOf(keys[0]) * target.sum.stride(0) + columns.begin;
   for (int64_t c = 0; c < columns.width; c += kLanes) {
     const F32x16 x = chain[c / kLanes];
     if (AnyBeyond(x, target.limit)) SetFlag(target.flag.As<int32_t>());
     if (const int64_t rest = columns.width - c; rest < kLanes) {
-      AddFixedPart(sum + c, x, static_cast<int>(rest));
+      AddPartToSum(sum + c, x, static_cast<int>(rest));
     } else {
-      AddFixed(sum + c, x);
+      AddToSum(sum + c, x);
     }
   }
 }
 
 // All ids whose first sorted place lies in [begin, end).
-template <class T>
+template <class T, class Sum>
 void AddIds(const SortedTokens& tokens, int64_t begin, int64_t end, const Tensor& dy, ColumnBlock columns,
             const GradientTarget& target) {
   const auto continues = [&](int64_t i) { return i > 0 && IdOf(tokens.keys[i]) == IdOf(tokens.keys[i - 1]); };
@@ -72,7 +72,7 @@ void AddIds(const SortedTokens& tokens, int64_t begin, int64_t end, const Tensor
   if (begin == end) return;
   for (int64_t i = begin; i < tokens.count && (i < end || continues(i));) {
     const int64_t chain_end = tokens.EndOfChain(i);
-    AddChain<T>(tokens.keys + i, chain_end - i, dy, columns, target);
+    AddChain<T, Sum>(tokens.keys + i, chain_end - i, dy, columns, target);
     i = chain_end;
   }
 }
@@ -107,7 +107,7 @@ int64_t CpuKernels::EmbeddingGradWorkspace(int64_t tokens, int64_t) const {
 void CpuKernels::EmbeddingGrad(Tensor ids, Tensor dy, Tensor row_offsets, const GradientTarget& target,
                                Tensor workspace) {
   const int64_t num_tokens = ids.Elements(), hidden = dy.size(1);
-  CHECK(ids.dtype == DType::kI32 && row_offsets.dtype == DType::kI32 && target.sum.dtype == DType::kI64);
+  CHECK(ids.dtype == DType::kI32 && row_offsets.dtype == DType::kI32);
   CHECK_EQ(dy.size(0), num_tokens);
   CHECK_EQ(target.sum.size(1), hidden);
   CHECK_GE(workspace.Bytes(), EmbeddingGradWorkspace(num_tokens, hidden));
@@ -123,16 +123,16 @@ void CpuKernels::EmbeddingGrad(Tensor ids, Tensor dy, Tensor row_offsets, const 
   SortKeys(keys, keys + count);
   const SortedTokens tokens = {keys, count, row_offsets.As<int32_t>() + 1, rows};
   const int64_t spans = (count + kSpan - 1) / kSpan, blocks = (hidden + kColumns - 1) / kColumns;
-  DispatchFloat(dy.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  const auto run = [&]<class T, class Sum>(T, Sum) {
     pool_.ParallelFor(spans * blocks, 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t work = begin; work < end; ++work) {
         const int64_t span = work / blocks * kSpan, column = work % blocks * kColumns;
-        AddIds<T>(tokens, span, std::min(span + kSpan, count), dy, {column, std::min(kColumns, hidden - column)},
-                  target);
+        AddIds<T, Sum>(tokens, span, std::min(span + kSpan, count), dy, {column, std::min(kColumns, hidden - column)},
+                       target);
       }
     });
-  });
+  };
+  DispatchSum(target.sum.dtype, [&](auto sum) { DispatchFloat(dy.dtype, [&](auto zero) { run(zero, sum); }); });
 }
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

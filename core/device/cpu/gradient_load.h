@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sixteen 64-bit sums of a gradient as doubles and as floats (core/base/fixed_sum.h). An i64 becomes a double with one
-// rounding: AVX-512 has the instruction. AVX2 puts the halves into the mantissas of 2^84 + high 2^32 (sign bit flipped)
-// and 2^52 + low; removing the constants from the first is exact, and adding the second rounds once.
+// Sixteen sums of a gradient as doubles and as floats (core/base/fixed_sum.h); those in f32 are exact as doubles. An
+// i64 becomes a double with one rounding: AVX-512 has the instruction. AVX2 puts the halves into the mantissas of 2^84
+// + high 2^32 (sign bit flipped) and 2^52 + low; removing the constants from the first is exact, and adding the second
+// rounds once.
 #pragma once
 
 #include <algorithm>
@@ -20,6 +21,9 @@ inline F64x16 LoadGradient(const int64_t* sum, WholeVector) {
   const __m512d unit = _mm512_set1_pd(kGradientUnit);
   return {_mm512_mul_pd(_mm512_cvtepi64_pd(_mm512_loadu_si512(sum)), unit),
           _mm512_mul_pd(_mm512_cvtepi64_pd(_mm512_loadu_si512(sum + 8)), unit)};
+}
+inline F64x16 Widen(F32x16 x) {
+  return {_mm512_cvtps_pd(_mm512_castps512_ps256(x.v)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1))};
 }
 inline F32x16 ToFloat(const F64x16& x) {
   return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(x.v[0])), _mm512_cvtpd_ps(x.v[1]), 1)};
@@ -52,6 +56,10 @@ inline F64x16 LoadGradient(const int64_t* sum, WholeVector) {
   }
   return y;
 }
+inline F64x16 Widen(F32x16 x) {
+  return {_mm256_cvtps_pd(_mm256_castps256_ps128(x.lo)), _mm256_cvtps_pd(_mm256_extractf128_ps(x.lo, 1)),
+          _mm256_cvtps_pd(_mm256_castps256_ps128(x.hi)), _mm256_cvtps_pd(_mm256_extractf128_ps(x.hi, 1))};
+}
 inline F32x16 ToFloat(const F64x16& x) {
   return {_mm256_set_m128(_mm256_cvtpd_ps(x.v[1]), _mm256_cvtpd_ps(x.v[0])),
           _mm256_set_m128(_mm256_cvtpd_ps(x.v[3]), _mm256_cvtpd_ps(x.v[2]))};
@@ -76,6 +84,11 @@ inline F64x16 LoadGradient(const int64_t* sum, WholeVector) {
   for (int i = 0; i < kLanes; ++i) y.v[i] = static_cast<double>(sum[i]) * kGradientUnit;
   return y;
 }
+inline F64x16 Widen(F32x16 x) {
+  F64x16 y;
+  for (int i = 0; i < kLanes; ++i) y.v[i] = static_cast<double>(x.v[i]);
+  return y;
+}
 inline F32x16 ToFloat(const F64x16& x) {
   F32x16 y;
   for (int i = 0; i < kLanes; ++i) y.v[i] = static_cast<float>(x.v[i]);
@@ -94,6 +107,10 @@ inline F64x16 LoadGradient(const int64_t* sum, PartOfVector part) {
   int64_t padded[kLanes] = {};
   std::copy_n(sum, part.lanes, padded);
   return LoadGradient(padded, WholeVector{});
+}
+template <class Lanes>
+F64x16 LoadGradient(const float* sum, Lanes lanes) {
+  return Widen(LoadLanes(sum, lanes));
 }
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

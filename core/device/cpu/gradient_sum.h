@@ -1,16 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// From one f32 contribution to the 64-bit sum of a gradient (core/base/fixed_sum.h): scale by 2^50, round to
+// From one f32 contribution to the sum of a gradient. A 64-bit sum (core/base/fixed_sum.h): scale by 2^50, round to
 // nearest-even, add. AVX-512 has the conversion as an instruction; AVX2 splits the scaled value s into s = high 2^31 +
 // low, both exact, where high 2^31 is even, so rounding low alone rounds s. All targets give the same integers for |x|
-// < 2^12.
+// < 2^12. An f32 sum: one float addition. The type of the sum chooses; the rest of an operation is the same for both.
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 
+#include "core/base/check.h"
 #include "core/device/cpu/simd.h"
+#include "core/tensor/dtype.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
+
+// body(int64_t{}) or body(float{}): the type of a gradient's sums.
+template <class Body>
+void DispatchSum(DType dtype, Body&& body) {
+  if (dtype == DType::kF32) return body(float{});
+  CHECK(dtype == DType::kI64);
+  body(int64_t{});
+}
 
 // True if any lane of x is NaN or |x| >= limit.
 inline bool AnyBeyond(F32x16 x, float limit) {
@@ -46,7 +56,7 @@ inline F32x16 JoinBits(F32x16 a, F32x16 b) {
 
 // sum[i] += round(x[i] * 2^50) for the 16 lanes; sum may be unaligned. What lanes beyond 2^12 add is unspecified
 // (the caller has set the flag that makes the step void).
-inline void AddFixed(int64_t* sum, F32x16 x) {
+inline void AddToSum(int64_t* sum, F32x16 x) {
   const F32x16 scaled = x * Set(0x1p50f);
 #if defined(__AVX512F__)
   const __m256 low = _mm512_castps512_ps256(scaled.v);
@@ -73,10 +83,11 @@ inline void AddFixed(int64_t* sum, F32x16 x) {
   }
 #endif
 }
+inline void AddToSum(float* sum, F32x16 x) { Store(sum, Load(sum) + x); }
 
 // The same for |x| < 2, where AVX2 has a shorter way: added to 6, a double's mantissa counts units of 2^-50, rounded to
 // nearest-even as the bits of 6 are even.
-inline void AddFixedSmall(int64_t* sum, const float* x) {
+inline void AddSmallToSum(int64_t* sum, const float* x) {
 #if defined(__AVX2__) && !defined(__AVX512F__)
   const __m256d six = _mm256_set1_pd(6.0);
   for (int i = 0; i < kLanes; i += 4) {
@@ -86,66 +97,69 @@ inline void AddFixedSmall(int64_t* sum, const float* x) {
     _mm256_storeu_si256(out, _mm256_add_epi64(_mm256_loadu_si256(out), value));
   }
 #else
-  AddFixed(sum, Load(x));
+  AddToSum(sum, Load(x));
 #endif
 }
+inline void AddSmallToSum(float* sum, const float* x) { AddToSum(sum, Load(x)); }
 
 // The first n lanes only.
-inline void AddFixedPart(int64_t* sum, F32x16 x, int n) {
+inline void AddPartToSum(int64_t* sum, F32x16 x, int n) {
   alignas(64) int64_t buffer[kLanes] = {};
-  AddFixed(buffer, x);
+  AddToSum(buffer, x);
   for (int i = 0; i < n; ++i)
     sum[i] = static_cast<int64_t>(static_cast<uint64_t>(sum[i]) + static_cast<uint64_t>(buffer[i]));
 }
+inline void AddPartToSum(float* sum, F32x16 x, int n) { StorePart(sum, LoadPart(sum, n) + x, n); }
 
-// What AddFixedTile works on. Whole: the type of the number of columns in whole vectors, a constant where it is all 48.
-template <class Whole>
-struct FixedTile {
+// What AddTileToSum works on. Whole: the type of the number of columns in whole vectors, a constant where it is all 48.
+template <class Sum, class Whole>
+struct SumTile {
   int64_t rows;
   Whole whole;
   int rest;  // columns behind them
   const float* c;
   int64_t ldc;
-  int64_t* sum;
+  Sum* sum;
   int64_t stride;
 
   // body(sum, c) for each whole vector, part(sum, x) for those at the ends of rows.
   template <class Body, class Part>
   void ForEach(const Body& body, const Part& part) const {
     const float* from = c;
-    int64_t* to = sum;
+    Sum* to = sum;
     for (const float* end = c + rows * ldc; from != end; from += ldc, to += stride) {
       for (int n = 0; n < whole; n += kLanes) body(to + n, from + n);
       if (rest > 0) part(to + whole, LoadPart(from + whole, rest));
     }
   }
 
+  // True if any contribution is beyond.
   bool Add(float limit) const {
     F32x16 bits = Set(0.0f);
-    ForEach([&](int64_t*, const float* x) { bits = JoinBits(bits, Load(x)); },
-            [&](int64_t*, F32x16 x) { bits = JoinBits(bits, x); });
-    const auto add_part = [&](int64_t* to, F32x16 x) { AddFixedPart(to, x, rest); };
+    ForEach([&](Sum*, const float* x) { bits = JoinBits(bits, Load(x)); },
+            [&](Sum*, F32x16 x) { bits = JoinBits(bits, x); });
     const bool small = !AnyBeyond(bits, 2.0f);
+    const auto add_part = [&](Sum* to, F32x16 x) { AddPartToSum(to, x, rest); };
     if (small) {
-      ForEach(AddFixedSmall, add_part);
+      ForEach([](Sum* to, const float* x) { AddSmallToSum(to, x); }, add_part);
     } else {
-      ForEach([](int64_t* to, const float* x) { AddFixed(to, Load(x)); }, add_part);
+      ForEach([](Sum* to, const float* x) { AddToSum(to, Load(x)); }, add_part);
     }
     if (small && limit >= 2.0f) return false;
     bool beyond = false;
-    ForEach([&](int64_t*, const float* x) { beyond |= AnyBeyond(Load(x), limit); },
-            [&](int64_t*, F32x16 x) { beyond |= AnyBeyond(x, limit); });
+    ForEach([&](Sum*, const float* x) { beyond |= AnyBeyond(Load(x), limit); },
+            [&](Sum*, F32x16 x) { beyond |= AnyBeyond(x, limit); });
     return beyond;
   }
 };
 
-// sum[m * stride + n] += round(c[m * ldc + n] * 2^50) for m < rows, n < columns. True if any c is NaN or |c| >= limit.
-inline bool AddFixedTile(int64_t rows, int columns, const float* c, int64_t ldc, int64_t* sum, int64_t stride,
-                         float limit) {
+// Adds c[m * ldc + n] to sum[m * stride + n] for m < rows, n < columns. True if any c is NaN or |c| >= limit.
+template <class Sum>
+bool AddTileToSum(int64_t rows, int columns, const float* c, int64_t ldc, Sum* sum, int64_t stride, float limit) {
   constexpr std::integral_constant<int, 3 * kLanes> kAll;
-  if (columns == kAll) return FixedTile{rows, kAll, 0, c, ldc, sum, stride}.Add(limit);
+  if (columns == kAll) return SumTile{rows, kAll, 0, c, ldc, sum, stride}.Add(limit);
   const int rest = columns % kLanes;
-  return FixedTile{rows, columns - rest, rest, c, ldc, sum, stride}.Add(limit);
+  return SumTile{rows, columns - rest, rest, c, ldc, sum, stride}.Add(limit);
 }
 
 // Reports a void step: any thread may call it.

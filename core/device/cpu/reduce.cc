@@ -8,13 +8,15 @@
 #include "core/base/fixed_sum.h"
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/device/cpu/gradient_load.h"
+#include "core/device/cpu/gradient_sum.h"
 #include "core/device/cpu/lanes.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
 // Lane i takes elements i, i + 16, ...; lanes join by the tree of simd.h.
-double SumOfSquares(const int64_t* gradient, int64_t n) {
+template <class Sum>
+double SumOfSquares(const Sum* gradient, int64_t n) {
   F64x16 sums = {};
   ForEachVector(n, [&](int64_t i, auto lanes) { sums = AddSquare(sums, LoadGradient(gradient + i, lanes)); });
   double joined[kLanes];
@@ -25,21 +27,27 @@ double SumOfSquares(const int64_t* gradient, int64_t n) {
   return joined[0];
 }
 
+// In a void step an f32 gradient can be anything; its norm does not count.
+double InRange(double squares) { return squares < 0x1p78 ? squares : 0; }
+
 }  // namespace
 
 void CpuKernels::SumSquares(Tensor gradient, Tensor limbs) {
-  CHECK(gradient.dtype == DType::kI64 && gradient.Contiguous());
+  CHECK(gradient.Contiguous());
   CHECK(limbs.dtype == DType::kI64);
   CHECK_EQ(limbs.Elements(), kNormLimbs);
   if (gradient.Elements() == 0) return;
   const int64_t slices = gradient.size(0), length = gradient.Elements() / slices;
-  pool_.ParallelFor(slices, RowGrain(length), [&](int64_t begin, int64_t end, int) {
-    int64_t own[kNormLimbs] = {};
-    for (int64_t slice = begin; slice < end; ++slice) {
-      AddToNormLimbs(SumOfSquares(gradient.As<int64_t>() + slice * length, length), own);
-    }
-    for (int i = 0; i < kNormLimbs; ++i) __atomic_fetch_add(limbs.As<int64_t>() + i, own[i], __ATOMIC_RELAXED);
-  });
+  const auto run = [&]<class Sum>(Sum) {
+    pool_.ParallelFor(slices, RowGrain(length), [&](int64_t begin, int64_t end, int) {
+      int64_t own[kNormLimbs] = {};
+      for (int64_t slice = begin; slice < end; ++slice) {
+        AddToNormLimbs(InRange(SumOfSquares(gradient.As<Sum>() + slice * length, length)), own);
+      }
+      for (int i = 0; i < kNormLimbs; ++i) __atomic_fetch_add(limbs.As<int64_t>() + i, own[i], __ATOMIC_RELAXED);
+    });
+  };
+  DispatchSum(gradient.dtype, run);
 }
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

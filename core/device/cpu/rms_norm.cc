@@ -83,15 +83,16 @@ void SumGainBlock(const BackwardArrays<T>& a, int64_t begin, int64_t end, int64_
 }
 
 // One contribution per column to the parameter's gradient.
+template <class Sum>
 void AddGainSums(const float* gain_sums, int64_t begin, int64_t end, const GradientTarget& target) {
-  int64_t* const out = target.sum.As<int64_t>() + begin;
+  Sum* const out = target.sum.As<Sum>() + begin;
   ForEachVector(end - begin, [&](int64_t i, auto lanes) {
     const F32x16 sum = LoadLanes(gain_sums + begin + i, lanes);
     if (AnyBeyond(sum, target.limit)) SetFlag(target.flag.As<int32_t>());
     if (lanes.lanes == kLanes) {
-      AddFixed(out + i, sum);
+      AddToSum(out + i, sum);
     } else {
-      AddFixedPart(out + i, sum, lanes.lanes);
+      AddPartToSum(out + i, sum, lanes.lanes);
     }
   });
 }
@@ -156,8 +157,10 @@ void CpuKernels::RmsNormBackward(Tensor x, Tensor gain, Tensor rstd, Tensor dy, 
       });
     }
   });
-  pool_.ParallelFor(n, RowGrain(batch_rows) * kLanes, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = 0; r < batch_rows; ++r) AddGainSums(gain_sums + r * n, begin, end, target);
+  DispatchSum(target.sum.dtype, [&](auto zero) {
+    pool_.ParallelFor(n, RowGrain(batch_rows) * kLanes, [&](int64_t begin, int64_t end, int) {
+      for (int64_t r = 0; r < batch_rows; ++r) AddGainSums<decltype(zero)>(gain_sums + r * n, begin, end, target);
+    });
   });
 }
 

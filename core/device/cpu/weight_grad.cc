@@ -2,9 +2,11 @@
 // Weight gradients as exact sums: dW[n, k] += round over segments (sum over the segment's tokens of dy[t, n] x[t, k]).
 // The same tile kernel as everywhere, with tokens as its k, on tiles of a panel of n by a panel of k. When the f32
 // chain of a segment ends, a tile is rounded and added to an int64 tile (18 KiB). The gradient itself, as large as
-// twice the weights, is touched once per call and fetched ahead.
+// twice the weights, is touched once per call and fetched ahead. Into an f32 target all tokens of a matrix are one
+// chain.
 #include <algorithm>
 #include <span>
+#include <type_traits>
 
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/device/cpu/gemm_tile.h"
@@ -110,7 +112,7 @@ struct WorkSpace {
   Tile tiles[kMaxPanelsOfN][kMaxPanelsOfK];
 };
 
-template <class T>
+template <class T, class Sum>
 class ItemSum {
  public:
   ItemSum(const WeightGradArgs& args, const Item& item, WorkSpace<T>& space)
@@ -118,7 +120,9 @@ class ItemSum {
 
   void Run() {
     const int64_t segments = (args_.segment_offsets.Elements() - 1) / args_.matrices;
-    Chunks chunks(args_.segment_offsets.As<int32_t>(), item_.matrix * segments, (item_.matrix + 1) * segments);
+    const int32_t* const offsets = args_.segment_offsets.As<int32_t>() + item_.matrix * segments;
+    const int32_t ends[] = {offsets[0], offsets[segments]};
+    Chunks chunks = std::is_same_v<Sum, float> ? Chunks(ends, 0, 1) : Chunks(offsets, 0, segments);
     const bool direct = chunks.CountChains() == 1;
     for (bool first = true; !chunks.AtEnd(); first = false) {
       const int64_t count = chunks.Next<T>(space_.pieces);
@@ -141,7 +145,7 @@ class ItemSum {
 
   // Sums and the distance of their rows.
   struct Sums {
-    int64_t* first;
+    Sum* first;
     int64_t stride;
   };
   Sums Target(int64_t n, int64_t k) const {
@@ -149,7 +153,7 @@ class ItemSum {
     const int64_t matrix = target.rank == 3 ? item_.matrix * target.stride(0) : 0,
                   stride = target.stride(target.rank - 2);
     const int64_t row = (item_.first_n + n) * kPanelColumns, column = (item_.first_k + k) * kPanelColumns;
-    return {target.As<int64_t>() + matrix + row * stride + column, stride};
+    return {target.As<Sum>() + matrix + row * stride + column, stride};
   }
 
   // Panel n by panel k of the item.
@@ -158,19 +162,23 @@ class ItemSum {
     const int rows = ColumnsOfPanel(args_.dy.size(1), item_.first_n + n);
     const int columns = ColumnsOfPanel(args_.x.size(1), item_.first_k + k);
     const Sums target = Target(n, k);
-    if (chunk.last) FetchRows(target.first, rows, columns * 8, target.stride * 8);
+    constexpr int64_t kBytes = sizeof(Sum);
+    if (chunk.last) FetchRows(target.first, rows, columns * kBytes, target.stride * kBytes);
     typename WorkSpace<T>::Tile& tile = space_.tiles[n][k];
     if (chunk.first && !chunk.direct) std::fill_n(tile.sum, kTileElements, 0);
-    const Sums sums = chunk.direct ? target : Sums{tile.sum, kPanelColumns};
     bool beyond = false;
     for (const Piece& piece : pieces) {
       GemmTile(rows, columns, piece.steps, space_.dy + piece.step * kStep, 1, kPanelColumns,
                space_.x[k] + piece.step * kStep, tile.c, kPanelColumns, !piece.starts);
       if (!piece.ends) continue;
-      beyond |= AddFixedTile(rows, columns, tile.c, kPanelColumns, sums.first, sums.stride, args_.target.limit);
+      const float limit = args_.target.limit;
+      beyond |= chunk.direct ? AddTileToSum(rows, columns, tile.c, kPanelColumns, target.first, target.stride, limit)
+                             : AddTileToSum(rows, columns, tile.c, kPanelColumns, tile.sum, kPanelColumns, limit);
     }
     if (beyond) SetFlag(args_.target.flag.As<int32_t>());
-    if (chunk.last && !chunk.direct) AddIntegers(rows, columns, tile.sum, target.first, target.stride);
+    if constexpr (std::is_same_v<Sum, int64_t>) {
+      if (chunk.last && !chunk.direct) AddIntegers(rows, columns, tile.sum, target.first, target.stride);
+    }
   }
 
   const WeightGradArgs& args_;
@@ -213,10 +221,7 @@ Grid MakeGrid(const WeightGradArgs& args, int threads) {
   return grid;
 }
 
-void CheckTarget(const GradientTarget& target) {
-  CHECK(target.sum.dtype == DType::kI64);
-  CHECK(target.flag.dtype == DType::kI32 && target.flag);
-}
+void CheckTarget(const GradientTarget& target) { CHECK(target.flag.dtype == DType::kI32 && target.flag); }
 
 void CheckWeightGrad(const WeightGradArgs& args) {
   const Tensor& sum = args.target.sum;
@@ -238,13 +243,14 @@ void CpuKernels::WeightGrad(const WeightGradArgs& args) {
   CheckWeightGrad(args);
   if (args.target.sum.Elements() == 0) return;
   const Grid grid = MakeGrid(args, pool_.size());
-  DispatchFloat(args.product_dtype, [&](auto zero) {
-    using T = decltype(zero);
+  const auto run = [&]<class T, class Sum>(T, Sum) {
     pool_.ParallelFor(args.matrices * grid.groups_n * grid.groups_k, 1, [&](int64_t begin, int64_t end, int thread) {
       WorkSpace<T>& space = *static_cast<WorkSpace<T>*>(pool_.Scratch(thread, sizeof(WorkSpace<T>)));
-      for (int64_t item = begin; item < end; ++item) ItemSum<T>(args, grid.At(item), space).Run();
+      for (int64_t item = begin; item < end; ++item) ItemSum<T, Sum>(args, grid.At(item), space).Run();
     });
-  });
+  };
+  DispatchSum(args.target.sum.dtype,
+              [&](auto sum) { DispatchFloat(args.product_dtype, [&](auto zero) { run(zero, sum); }); });
 }
 
 void CpuKernels::BiasGrad(Tensor dy, Tensor row_offsets, const GradientTarget& target) {
@@ -253,8 +259,8 @@ void CpuKernels::BiasGrad(Tensor dy, Tensor row_offsets, const GradientTarget& t
   CHECK_EQ(target.sum.Elements(), dy.size(1));
   const int32_t* offsets = row_offsets.As<int32_t>();
   const int64_t rows = row_offsets.Elements() - 1, columns = dy.size(1);
-  DispatchFloat(dy.dtype, [&](auto zero) {
-    const auto* first = dy.As<decltype(zero)>();
+  const auto run = [&]<class T, class Sum>(T, Sum) {
+    const T* first = dy.As<T>();
     pool_.ParallelFor(CeilDivide(columns, kLanes), 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t n = begin * kLanes; n < end * kLanes; n += kLanes) {
         const int lanes = static_cast<int>(columns - n < kLanes ? columns - n : kLanes);
@@ -263,11 +269,12 @@ void CpuKernels::BiasGrad(Tensor dy, Tensor row_offsets, const GradientTarget& t
           for (int64_t t = offsets[r]; t < offsets[r + 1]; ++t)
             sum = sum + LoadPart(first + t * dy.stride(0) + n, lanes);
           if (AnyBeyond(sum, target.limit)) SetFlag(target.flag.As<int32_t>());
-          AddFixedPart(target.sum.As<int64_t>() + n, sum, lanes);
+          AddPartToSum(target.sum.As<Sum>() + n, sum, lanes);
         }
       }
     });
-  });
+  };
+  DispatchSum(target.sum.dtype, [&](auto sum) { DispatchFloat(dy.dtype, [&](auto zero) { run(zero, sum); }); });
 }
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

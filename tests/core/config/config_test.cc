@@ -72,6 +72,12 @@ TEST(Config, EachRuleNamesKeyValueAndReason) {
        {"optim.eps=0", "optim.eps: 0.0 must be above 0"},
        {"optim.weight_decay=-1", "optim.weight_decay: -1.0 is outside"},
        {"optim.clip=-1", "optim.clip: -1.0 is outside"},
+       {"optim.moments=f16", "optim.moments: f16 is unknown; choose from f32, bf16"},
+       {"optim={moments: bf16, betas: [0.9, 0.999]}",
+        "optim.moments: bf16 cannot hold moments that decay as slowly as optim.betas says, 0.999: give f32, or betas "
+        "of at most 0.99"},
+       {"optim={moments: bf16, betas: [0.9, 0.99]}", "ok"},
+       {"exact=false", "ok"},
        {"optim.ema=1", "optim.ema: 1.0 is not a decay"},
        {"optim.z_loss=-1", "optim.z_loss: -1.0 is outside"},
        {"optim.schedule.name=step",

@@ -17,9 +17,11 @@ struct Settings {
   float correction1 = 1, correction2 = 1;
 };
 
-struct State {
-  std::vector<int64_t> gradient;
-  std::vector<float> master, m, v;
+template <class Sum, class Moment>
+struct StateOf {
+  std::vector<Sum> gradient;
+  std::vector<float> master;
+  std::vector<Moment> m, v;
 
   AdamWArgs Args(const Settings& settings) {
     AdamWArgs args;
@@ -38,6 +40,8 @@ struct State {
     return args;
   }
 };
+
+using State = StateOf<int64_t, float>;
 
 State Start(int64_t n) {
   State state{std::vector<int64_t>(n), Normals(1, n), Normals(2, n, 0.1f), Normals(3, n, 0.1f)};
@@ -82,6 +86,62 @@ TEST(AdamW, FollowsTheStatedOrderOfOperations) {
       ASSERT_EQ(got[2 * n + i], v);
       ASSERT_EQ(got[i], decayed - kHyper.lr / kHyper.correction1 * m / root);
     }
+  }
+}
+
+float AsFloat(float x) { return x; }
+float AsFloat(Bf16 x) { return ToFloat(x); }
+
+// The same step from gradients in other sums and moments of another type. A number without rounding in the smaller type
+// stands for the same one in the larger.
+template <class Sum, class Moment>
+void ExpectTheStateOfFloatMoments(const State& start, const std::vector<Sum>& gradient) {
+  StateOf<Sum, Moment> other{gradient, start.master, {}, {}};
+  for (size_t i = 0; i < start.m.size(); ++i) {
+    if constexpr (std::is_same_v<Moment, Bf16>) {
+      other.m.push_back(ToBf16(start.m[i]));
+      other.v.push_back(ToBf16(start.v[i]));
+    } else {
+      other.m.push_back(start.m[i]);
+      other.v.push_back(start.v[i]);
+    }
+    ASSERT_EQ(AsFloat(other.m.back()), start.m[i]);
+    ASSERT_EQ(AsFloat(other.v.back()), start.v[i]);
+  }
+  const auto want = SameOnEveryDevice([&](Kernels& kernels) { return Updated(kernels, start, kHyper); });
+  const auto got = SameOnEveryDevice([&](Kernels& kernels) {
+    StateOf<Sum, Moment> state = other;
+    kernels.AdamW(state.Args(kHyper));
+    std::vector<float> all = state.master;
+    for (const std::vector<Moment>* moments : {&state.m, &state.v}) {
+      for (Moment x : *moments) all.push_back(AsFloat(x));
+    }
+    for (Sum g : state.gradient) EXPECT_EQ(g, Sum{0});
+    return all;
+  });
+  const size_t n = start.m.size();
+  for (size_t i = 0; i < 3 * n; ++i) {
+    const bool rounded = std::is_same_v<Moment, Bf16> && i >= n;
+    ASSERT_EQ(got[i], rounded ? ToFloat(ToBf16(want[i])) : want[i]) << i;
+  }
+}
+
+TEST(AdamW, StoresMomentsInBf16RoundedOnceAfterUse) {
+  for (int64_t n : {0, 1, 15, 40, 16384, 40001}) {
+    State start = Start(n);
+    for (std::vector<float>* moments : {&start.m, &start.v}) {
+      for (float& x : *moments) x = ToFloat(ToBf16(x));
+    }
+    ExpectTheStateOfFloatMoments<int64_t, Bf16>(start, start.gradient);
+  }
+}
+
+TEST(AdamW, ReadsGradientsInFloatsAsTheyAre) {
+  for (int64_t n : {0, 1, 15, 40, 16384, 40001}) {
+    const State start = Start(n);
+    std::vector<float> gradient;
+    for (int64_t sum : start.gradient) gradient.push_back(GradientToFloat(sum));
+    ExpectTheStateOfFloatMoments<float, float>(start, gradient);
   }
 }
 

@@ -141,6 +141,26 @@ TEST(EmbeddingGrad, OfMicroBatchesAddsUpToTheWhole) {
   EXPECT_EQ(whole, in_parts);
 }
 
+TEST(EmbeddingGrad, AddsToFloatSumsChainByChain) {
+  const Problem p = MakeProblem(4, 60, 50, 11);
+  const std::vector<int64_t> exact = Reference(p, p.dy, std::vector<int64_t>(11 * 50, 0));
+  const std::vector<float> got = SameOnEveryDevice([&](Kernels& kernels) {
+    std::vector<float> sums(11 * 50, 0.25f);
+    std::vector<int32_t> flag = {0};
+    std::vector<int64_t> workspace(kernels.EmbeddingGradWorkspace(240, 50) / sizeof(int64_t));
+    std::vector<int32_t> ids = p.ids, row_offsets = p.row_offsets;
+    std::vector<float> dy = p.dy;
+    const GradientTarget target = {View(sums, {11, 50}), View(flag), p.limit};
+    kernels.EmbeddingGrad(View(ids), View(dy, {240, 50}), View(row_offsets), target, View(workspace));
+    EXPECT_EQ(flag[0], 0);
+    return sums;
+  });
+  // At most four contributions, one a row, each addition rounded by at most 2^-25 of a sum below 1.
+  for (size_t i = 0; i < got.size(); ++i) {
+    EXPECT_NEAR(got[i], 0.25 + static_cast<double>(exact[i]) * kGradientUnit, 4 * 0x1p-24) << i;
+  }
+}
+
 TEST(EmbeddingGrad, FlagsWhatIsTooLargeOrNotFinite) {
   for (float bad : {101.0f, -101.0f, static_cast<float>(NAN), HUGE_VALF, -HUGE_VALF}) {
     for (int64_t column : {0, 15, 16, 39}) {

@@ -76,6 +76,26 @@ TEST(SumSquares, TakesTheWholeRangeOfGradients) {
   EXPECT_EQ(NormLimbsToDouble(limbs.data()), 0x1p27);
 }
 
+TEST(SumSquares, OfFloatsHasTheOrderOfIntegers) {
+  std::vector<int64_t> integers = Gradient(40 * 333, 0.1);
+  std::vector<float> floats(integers.size());
+  for (size_t i = 0; i < floats.size(); ++i) {
+    floats[i] = GradientToFloat(integers[i]);
+    integers[i] = static_cast<int64_t>(static_cast<double>(floats[i]) / kGradientUnit);  // the same values
+  }
+  const auto of_floats = SameOnEveryDevice([&](Kernels& k) { return Limbs(k, View(floats, {40, 333})); });
+  EXPECT_EQ(of_floats, SameOnEveryDevice([&](Kernels& k) { return Limbs(k, View(integers, {40, 333})); }));
+}
+
+// A void step leaves such; its flag says so, and it must not end the program.
+TEST(SumSquares, SkipsSlicesOfFloatsThatAreNoNumbers) {
+  for (float bad : {HUGE_VALF, -HUGE_VALF, static_cast<float>(NAN), 1e30f}) {
+    std::vector<float> gradient = {1, 2, bad, 3, 4, 5};
+    const auto limbs = SameOnEveryDevice([&](Kernels& k) { return Limbs(k, View(gradient, {3, 2})); });
+    EXPECT_EQ(NormLimbsToDouble(limbs.data()), 46);
+  }
+}
+
 TEST(SumSquares, OfNothingAddsNothing) {
   std::vector<int64_t> gradient, limbs = {1, 2, 3};
   BestKernels()->SumSquares(View(gradient, {0, 5}), View(limbs));
