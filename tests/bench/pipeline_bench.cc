@@ -3,10 +3,11 @@
 // core each, so two of them can be twice as fast as one, less the bubble.
 //
 // All jobs live at once and step in turns, so that what else the machine does slows all of them; figures are medians
-// over the turns, and the best. Where other programs want the cores, too, a rank alone and two ranks lose different
-// shares of them. So the pipeline is also compared with two ranks that each train alone at the same time ("twins": half
-// of their time is what two threads could do at best), and beside wall time stands what processor time comes to on
-// cores of their own, with the bubble of the simulator.
+// over the turns, and the best. Wall time means something on idle cores only. Where other programs want them, all
+// threads of this one may get the share of one thread; then read
+//   by twins    against two ranks that each train alone at the same time, but a rank that waits lends its share to the
+//               other, so that bubbles are free
+//   own cores   what processor time comes to on cores of their own, with the bubble of the simulator
 #include <stdlib.h>
 #include <time.h>
 
@@ -16,7 +17,6 @@
 #include <cstdio>
 #include <map>
 #include <memory>
-#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>

@@ -47,6 +47,21 @@ TEST(DelayComm, EndsNoEarlierThanItsTimeAfterTheBegin) {
   });
 }
 
+TEST(DelayComm, DelaysOneGroupAndWhatIsSplitOffFromIt) {
+  RunRanks(2, [](Comm& world) {
+    const Delay delay{.seconds_per_operation = 0.02, .group = "slow"};
+    const std::unique_ptr<Comm> all = MakeDelayComm(world.Split(0, "world"), delay);
+    const std::unique_ptr<Comm> slow = all->Split(0, "slow"), part = slow->Split(0, "part");
+    EXPECT_GE(SecondsOf([&] { slow->Barrier(); }), 0.0199);
+    EXPECT_GE(SecondsOf([&] { part->Barrier(); }), 0.0199);
+    // Delayed, they would take 0.4 s; other programs may take the processor for some of them.
+    EXPECT_LT(SecondsOf([&] {
+                for (int i = 0; i < 20; ++i) all->Barrier();
+              }),
+              0.2);
+  });
+}
+
 TEST(DelayComm, HidesBehindWhatRunsMeanwhile) {
   RunRanks(2, [](Comm& world) {
     Stream stream;
