@@ -8,6 +8,7 @@
 #include "core/checkpoint/model_folder.h"
 #include "launch/load_display.h"
 #include "launch/model_loading.h"
+#include "launch/signals.h"
 #include "launch/ranks.h"
 #include "launch/usage_error.h"
 #include "optim/weights.h"
@@ -77,6 +78,7 @@ absl::Status CreateModel(const core::Config& config, RunParts& parts) {
   parts.layout->Describe(options);
   ASSIGN_OR_RETURN(parts.model, core::Model::Create(parts.model_config, *parts.device, options));
   ASSIGN_OR_RETURN(parts.trainer, optim::Trainer::Create(*parts.model, config, *parts.layout));
+  parts.trainer->AskForStop([] { return StopReason(StopSignals::Requested()); });
   return absl::OkStatus();
 }
 

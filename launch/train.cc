@@ -21,6 +21,7 @@
 #include "launch/signals.h"
 #include "launch/train_loop.h"
 #include "launch/usage_error.h"
+#include "optim/sum_error.h"
 
 namespace conclave::launch {
 namespace {
@@ -84,11 +85,24 @@ absl::StatusOr<RunState> SetState(const std::optional<Resume>& resume, const cor
   return state;
 }
 
+// What `exact: false` gives away, on the next batch; a run whose memory has no room for the comparison goes on without.
+absl::Status SayWhatFloatSumsCost(const RunState& state, const core::Config& config, parallel::Job& job,
+                                  RunParts& parts) {
+  const core::Batch batch =
+      parts.loader->TrainBatch(state.data_position, optim::RowsOfStep(config.batch, state.step + 1));
+  const auto error = optim::MeasureSumError(*parts.trainer, *parts.model, job.world(), batch);
+  if (!IsFirst(job)) return absl::OkStatus();
+  PrintLine(error.ok() ? optim::SumErrorText(*error)
+                       : absl::StrFormat("float sums were not compared: %s", std::string(error.status().message())));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ExitCode> RunFrom(RunState state, const RunFolder& folder, const core::Config& config,
                                  const TrainOptions& options, parallel::Job& job, RunParts& parts) {
   std::optional<RunReport> report;
   if (IsFirst(job)) report.emplace(folder, config, parts.model_config, state.step);
   RETURN_IF_ERROR(OnFirst(job, [&report] { return report->Open(); }));
+  if (!config.exact) RETURN_IF_ERROR(SayWhatFloatSumsCost(state, config, job, parts));
   CheckpointWriter writer(folder, config, options.version, parts, job);
   TrainLoop loop(folder, config, parts, writer, job, report ? &*report : nullptr, std::move(state));
   if (options.profile && report) loop.Profile(options.profile_steps);

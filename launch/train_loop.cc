@@ -51,7 +51,6 @@ std::optional<ExitCode> TrainLoop::RunStep() {
   const core::Batch batch = parts_.loader->TrainBatch(state_.data_position, optim::RowsOfStep(config_.batch, step));
   const double data_seconds = SecondsSince(start);
   parts_.loader->Prefetch(state_.data_position + batch.rows, optim::RowsOfStep(config_.batch, step + 1));
-  parts_.trainer->RequestStop(StopReason(StopSignals::Requested()));
   const optim::StepMetrics metrics = parts_.trainer->Step(batch, step);
   const double seconds = SecondsSince(start);
   if (profiler_) profiler_->EndStep(step, seconds, data_seconds);

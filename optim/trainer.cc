@@ -141,7 +141,7 @@ void Trainer::SumOverRanks(int64_t local_rows, int64_t batch_rows) {
   device.Synchronize(model_.stream());
   const std::span<int64_t> totals = host_totals();
   totals[Totals::kOutOfRange] = out_of_range;
-  totals[Totals::kStop + stop_reason_] = 1;
+  totals[Totals::kStop + (stop_reason_ ? stop_reason_() : 0)] = 1;
   totals[Totals::kZ] = SumOfRows(statistics_.z_sum, 0, local_rows, batch_rows);
   int64_t next = Totals::kLoss;
   for (const Tensor& losses : {statistics_.loss, statistics_.balance_loss}) {

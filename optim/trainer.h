@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -30,7 +31,7 @@ struct StepMetrics {
   double lr = 0;
   int64_t tokens = 0;         // rows x length
   bool finite = true;         // false: the step was void and changed nothing
-  int stop_reason = 0;        // greatest that a rank gave to RequestStop; 0: none
+  int stop_reason = 0;        // greatest answer to AskForStop; 0: none
   double load_imbalance = 0;  // largest expert load / mean, worst block; 0 without experts
 };
 
@@ -77,8 +78,9 @@ class Trainer {
   parallel::Executor& executor() { return *executor_; }
   // Tokens of each expert over all ranks and all steps of this trainer, [MoE blocks, experts].
   std::span<const int64_t> expert_load() const { return expert_load_; }
-  // Asks all ranks to stop for `reason` > 0: the greatest of them is in the metrics of the next step.
-  void RequestStop(int reason) { stop_reason_ = reason; }
+  // Asked at the end of each step's passes on every rank: whether to stop, and why, up to kMaxStopReason; 0: go on. The
+  // greatest answer of all ranks is in the metrics of the step.
+  void AskForStop(std::function<int()> stop_reason) { stop_reason_ = std::move(stop_reason); }
 
  private:
   Trainer(core::Model& model, const core::Config& config, const parallel::Layout& layout)
@@ -114,7 +116,7 @@ class Trainer {
   std::vector<int64_t> sums_;       // all_sums_ on the host
   std::vector<int64_t> expert_load_;
   std::span<int64_t> host_totals() { return std::span(sums_).last(totals_.Elements()); }
-  int stop_reason_ = 0;
+  std::function<int()> stop_reason_;
 };
 
 }  // namespace conclave::optim
