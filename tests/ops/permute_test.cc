@@ -63,6 +63,23 @@ TEST_P(Permute, ListsTheSlotsOfChoicesThatHaveOne) {
   EXPECT_EQ(list.values, (Ids{4, 0, 2, 9}));
 }
 
+TEST_P(Permute, GathersMoreThanCachesHold) {
+  // 16 MiB, which go past the caches, and as much with rows that no vector store reaches.
+  for (const int64_t hidden : {1024, 1023}) {
+    constexpr int64_t kRows = 4096, kTokens = 61;
+    HostArray<float> x({kTokens, hidden}), y({kRows, hidden});
+    HostArray<int32_t> token({kRows}), offsets({2}, {0, static_cast<int32_t>(kRows)});
+    for (size_t i = 0; i < x.values.size(); ++i) x.values[i] = static_cast<float>(i);
+    for (int64_t i = 0; i < kRows; ++i) token.values[i] = static_cast<int32_t>(i * 7 % kTokens);
+    kernels_->GatherRows(x.tensor, {.token = token.tensor, .expert_offsets = offsets.tensor}, y.tensor);
+    for (int64_t i = 0; i < kRows; ++i) {
+      for (int64_t j = 0; j < hidden; j += 31) {
+        ASSERT_EQ(y.values[i * hidden + j], x.values[token.values[i] * hidden + j]) << "row " << i;
+      }
+    }
+  }
+}
+
 TEST_P(Permute, CombinesInOneF32ChainFromSharedOverAscendingExpertsToTheAddend) {
   // Terms whose f32 sum differs with the order: 1 + 2^-24 three times, then -1.
   constexpr int64_t kHidden = 21;

@@ -49,6 +49,8 @@ TEST(LayoutLaw, NoLayoutChangesABit) {
   ASSERT_TRUE(one.ok()) << one.status();
   Coverage coverage;
   for (const LayoutChoice& choice : optim::ListLayouts(kRanks)) {
+    // Seconds on two cores: not all of six ranks, which differ from eight in little.
+    if (choice.ranks == 6 && choice.parallel.pipeline != 3) continue;
     ExpectSame(task, choice, *one, coverage);
     if (::testing::Test::HasFailure()) return;  // one is enough to read
   }
