@@ -139,6 +139,21 @@ TEST_F(MpiTrain, EveryMeshGivesStateMetricsAndWeightsOfOneRank) {
   }
 }
 
+TEST_F(MpiTrain, ExpertsMoveBehindACheckpointAndChangeNoBit) {
+  const TinyRun run;
+  const Outcome outcome = Train(run, 2, {"parallel.expert=2"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_GE(Count(outcome.out, "experts moved to balance the load of ranks"), 1) << outcome.out;
+  ExpectAsOnOneRank(run);
+}
+
+TEST_F(MpiTrain, WithoutExactnessItSaysHowFarFloatSumsAreOff) {
+  const TinyRun run;
+  const Outcome outcome = Train(run, 2, {"exact=false", "parallel.expert=2", "train.steps=4"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(Count(outcome.out, "float sums put the gradient of the first batch "), 1) << outcome.out;
+}
+
 TEST_F(MpiTrain, TheBannerTellsWhoHoldsWhatAndWhoNeedsMostMemory) {
   const TinyRun run;
   const Outcome outcome = Train(run, 4, kPipelineAndExperts + Words{"--dry-run"});
