@@ -140,7 +140,7 @@ absl::StatusOr<RunState> RestoreRun(const Resume& resume, const core::Config& co
                                     parallel::Job& job) {
   RETURN_IF_ERROR(job.AgreeOn(CheckData(resume, config, *parts.loader)));
   RETURN_IF_ERROR(job.AgreeOn(core::RestoreState(resume.path, optim::RestoredTensors(*parts.model))));
-  parts.model->Refresh();
+  parts.trainer->Refresh();
   const std::string device = InstructionSet(*parts.device);
   if (IsFirst(job) && resume.meta.device != device && config.ComputePrecision() != core::Precision::kF32) {
     core::LogWarning(absl::StrFormat("this run was made on %s and goes on on %s: in precision %s, bits depend on that",
@@ -154,11 +154,7 @@ absl::StatusOr<RunState> RestoreRun(const Resume& resume, const core::Config& co
 
 CheckpointWriter::CheckpointWriter(const RunFolder& folder, const core::Config& config, std::string version,
                                    const RunParts& parts, parallel::Job& job)
-    : folder_(folder),
-      config_(config),
-      version_(std::move(version)),
-      parts_(parts),
-      job_(job) {
+    : folder_(folder), config_(config), version_(std::move(version)), parts_(parts), job_(job) {
   ShareWeights();
 }
 
@@ -192,8 +188,30 @@ core::SaveRequest CheckpointWriter::Request(const RunState& state) const {
   return request;
 }
 
+std::map<std::string, std::vector<float>> CheckpointWriter::GatherWeights(
+    std::vector<core::StateTensor>& weights) const {
+  std::map<std::string, std::vector<float>> gathered;
+  for (core::StateTensor& weight : weights) {
+    if (weight.data != nullptr) continue;
+    std::vector<float>& memory = gathered[weight.name];
+    memory.resize(weight.box.Elements());
+    weight.data = memory.data();
+  }
+  parts_.trainer->VisitCutMasters([&](const core::Param& param, core::Tensor whole) {
+    for (const core::ParamPart& part : param.spec.parts) {
+      const auto memory = gathered.find(part.hf_name);
+      if (memory == gathered.end()) continue;
+      const core::Tensor flat = whole.Reshape({whole.Elements()}).Slice(0, part.offset, part.Elements());
+      parts_.device->CopyToHost(parts_.model->stream(), flat, memory->second.data());
+      parts_.device->Synchronize(parts_.model->stream());
+    }
+  });
+  return gathered;
+}
+
 absl::StatusOr<std::string> CheckpointWriter::Save(const RunState& state) const {
-  const core::SaveRequest request = Request(state);
+  core::SaveRequest request = Request(state);
+  const auto gathered = GatherWeights(request.weights);
   const core::Part part{.index = job_.world().rank(), .count = job_.world().size()};
   ASSIGN_OR_RETURN(const std::string folder,
                    FromFirst(job_, [&] { return core::PrepareSave(request.parent, request.meta.step); }));

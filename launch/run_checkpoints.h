@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -63,6 +64,8 @@ class CheckpointWriter {
  private:
   core::CheckpointMeta Meta(const RunState& state) const;
   core::SaveRequest Request(const RunState& state) const;
+  // Gives those of `weights` that no rank holds whole, by name, their memory: as long as what is returned. Collective.
+  std::map<std::string, std::vector<float>> GatherWeights(std::vector<core::StateTensor>& weights) const;
 
   const RunFolder& folder_;
   const core::Config& config_;

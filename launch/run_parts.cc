@@ -142,11 +142,8 @@ absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunPa
 absl::Status InitializeWeights(const core::Config& config, parallel::Job& job, RunParts& parts) {
   const double std = config.train.init_std > 0 ? config.train.init_std : parts.model_config.initializer_range;
   parts.model->params().Initialize(parts.model->kernels(), static_cast<uint64_t>(config.train.seed), std);
-  if (config.model.from.empty()) {
-    parts.model->Refresh();
-  } else {
-    RETURN_IF_ERROR(job.AgreeOn(LoadFrom(config.model.from, *parts.model)));
-  }
+  if (!config.model.from.empty()) RETURN_IF_ERROR(job.AgreeOn(LoadFrom(config.model.from, *parts.model)));
+  parts.trainer->Refresh();
   parts.trainer->StartEma();
   return absl::OkStatus();
 }

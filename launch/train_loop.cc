@@ -122,7 +122,7 @@ absl::Status TrainLoop::BalanceExperts() {
   }
   RETURN_IF_ERROR(RecreateModel(config_, job_, parts_));
   RETURN_IF_ERROR(job_.AgreeOn(core::RestoreState(saved_path_, optim::RestoredTensors(*parts_.model))));
-  parts_.model->Refresh();
+  parts_.trainer->Refresh();
   writer_.ShareWeights();
   if (report_ != nullptr)
     report_->Print(absl::StrFormat("step %d: experts moved to balance the load of ranks", state_.step));

@@ -59,6 +59,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, con
   ASSIGN_OR_RETURN(trainer->executor_, parallel::Executor::Create(model, layout.pipeline(), layout.executor_options()));
   trainer->executor_->SetSink(&trainer->sync_);
   RETURN_IF_ERROR(trainer->AllocateStatistics(trainer->executor_->Split(config.batch.sequences).MostRows()));
+  if (layout.all().size() > 1) trainer->Refresh();  // weights may be there already
   return trainer;
 }
 
@@ -177,7 +178,7 @@ void Trainer::Update(double grad_norm, double lr, int64_t step) {
     if (!param->sum) continue;
     args.gradient = param->ShardGradient();
     args.weight_decay = param->spec.kind == ParamKind::kVector ? 0.0f : static_cast<float>(optim.weight_decay);
-    args.master = param->ShardOf(param->master);
+    args.master = param->ShardMaster();
     args.m = param->m;
     args.v = param->v;
     kernels.AdamW(args);
@@ -191,8 +192,12 @@ void Trainer::Update(double grad_norm, double lr, int64_t step) {
     }
   }
   for (const auto& param : model_.params().params()) {
-    if (param->ema) kernels.Ema(param->ShardOf(param->master), static_cast<float>(optim.ema), param->ema);
+    if (param->ema) kernels.Ema(param->ShardMaster(), static_cast<float>(optim.ema), param->ema);
   }
+  Refresh();
+}
+
+void Trainer::Refresh() {
   {
     const core::TraceScope gather(trace_, "step", "gather");
     sync_.GatherMasters();
@@ -282,7 +287,7 @@ void Trainer::ClearGradients() {
 
 void Trainer::StartEma() {
   for (const auto& param : model_.params().params()) {
-    if (param->ema) model_.kernels().Cast(param->ShardOf(param->master), param->ema);
+    if (param->ema) model_.kernels().Cast(param->ShardMaster(), param->ema);
   }
 }
 

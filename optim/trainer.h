@@ -78,6 +78,12 @@ class Trainer {
   parallel::Executor& executor() { return *executor_; }
   // Tokens of each expert over all ranks and all steps of this trainer, [MoE blocks, experts].
   std::span<const int64_t> expert_load() const { return expert_load_; }
+  // Weights were set from outside: all ranks' masters, panels and rounded copies follow.
+  void Refresh();
+  // Shows each master of which this rank keeps rows alone, whole; as the others' they are saved as weights.
+  void VisitCutMasters(absl::FunctionRef<void(const core::Param&, core::Tensor)> visit) {
+    sync_.VisitCutMasters(visit);
+  }
   // Asked at the end of each step's passes on every rank: whether to stop, and why, up to kMaxStopReason; 0: go on. The
   // greatest answer of all ranks is in the metrics of the step.
   void AskForStop(std::function<int()> stop_reason) { stop_reason_ = std::move(stop_reason); }

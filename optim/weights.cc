@@ -51,10 +51,21 @@ bool FolderHasMtp(const core::ModelFolder& folder, const ModelConfig& config) {
 
 absl::Status LoadWeights(const core::ModelFolder& folder, MissingMtp missing_mtp, core::Model& model) {
   const bool skip_mtp = missing_mtp == MissingMtp::kKeepInitial && !FolderHasMtp(folder, model.config());
+  std::vector<float> whole;  // of masters that are cut
   for (const auto& param : model.params().params()) {
     for (const ParamPart& part : param->spec.parts) {
       if (skip_mtp && BelongsToMtp(model.config(), part.hf_name)) continue;
-      RETURN_IF_ERROR(folder.Read(part.hf_name, part.shape, param->master.As<float>() + part.offset));
+      if (!param->cut_master) {
+        RETURN_IF_ERROR(folder.Read(part.hf_name, part.shape, param->master.As<float>() + part.offset));
+        continue;
+      }
+      const int64_t first = part.offset / param->cols(), rows = part.Elements() / param->cols();
+      const int64_t begin = std::max(first, param->shard.begin), end = std::min(first + rows, param->shard.end);
+      if (begin >= end) continue;
+      whole.resize(part.Elements());
+      RETURN_IF_ERROR(folder.Read(part.hf_name, part.shape, whole.data()));
+      std::copy_n(whole.data() + (begin - first) * param->cols(), (end - begin) * param->cols(),
+                  param->master.As<float>() + (begin - param->shard.begin) * param->cols());
     }
   }
   model.Refresh();
@@ -67,7 +78,10 @@ std::vector<StateTensor> HfWeights(const core::Model& model) {
   for (const auto& param : model.params().params()) {
     if (param->spec.name == "embedding") embedding = param.get();
     if (param->spec.name == "head") head = param.get();
-    for (const ParamPart& part : param->spec.parts) weights.push_back(View(part.hf_name, part, param->master));
+    for (const ParamPart& part : param->spec.parts) {
+      weights.push_back(View(part.hf_name, part, param->master));
+      if (param->cut_master) weights.back().data = nullptr;
+    }
   }
   // As released, each multi-token-prediction layer carries copies of embedding and head.
   const ModelConfig& config = model.config();
@@ -111,9 +125,9 @@ enum class Masters { kShard, kWhole };
 std::vector<StateTensor> StateOf(const core::Model& model, Masters masters) {
   std::vector<StateTensor> state;
   for (const auto& param : model.params().params()) {
-    const bool whole = masters == Masters::kWhole;
+    const bool whole = masters == Masters::kWhole && !param->cut_master;
     const core::Shard master_rows = whole ? core::Shard{0, param->rows()} : param->shard;
-    const core::Tensor master = whole ? param->master : param->ShardOf(param->master);
+    const core::Tensor master = whole ? param->master : param->ShardMaster();
     for (const ParamPart& part : param->spec.parts) {
       for (const auto& [kind, rows, tensor] :
            {std::tuple<const char*, core::Shard, core::Tensor>{"master", master_rows, master},

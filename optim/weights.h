@@ -19,7 +19,7 @@ enum class MissingMtp { kRefuse, kKeepInitial };
 absl::Status LoadWeights(const core::ModelFolder& folder, MissingMtp missing_mtp, core::Model& model);
 
 // The weights of this rank, each whole, under their Hugging Face names, as views of the masters; multi-token-prediction
-// layers with their copies of embedding and head.
+// layers with their copies of embedding and head. Without data where this rank keeps rows of the master alone.
 std::vector<core::StateTensor> HfWeights(const core::Model& model);
 std::vector<std::string> RouterBiasNames(const core::Model& model);  // of those; they stay f32 in every folder
 

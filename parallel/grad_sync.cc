@@ -29,7 +29,9 @@ void AssignShards(const HolderComms& comms, int64_t zero, core::ParamSet& params
     const Comm& comm = comms.Of(param->spec);
     const std::vector<int64_t> offsets = ShardOffsets(param->rows(), comm.size());
     param->shard = {offsets[comm.rank()], offsets[comm.rank() + 1]};
-    param->cut_gradient = zero == 2 && comm.size() > 1 && param->layer >= 0 && param->spec.kind == ParamKind::kMatrix;
+    // Matrices of blocks: the rest is small, or read where it lies.
+    param->cut_master = comm.size() > 1 && param->layer >= 0 && param->spec.kind == ParamKind::kMatrix;
+    param->cut_gradient = zero == 2 && param->cut_master;
   }
 }
 
@@ -108,12 +110,30 @@ void GradSync::EndReduce() {
 
 void GradSync::GatherMasters() {
   for (Entry& entry : entries_) {
+    if (entry.param->cut_master) continue;
     entry.ticket = entry.comm->AllGather(model_.stream(), entry.param->AsRows(entry.param->master), entry.offsets);
   }
   for (Entry& entry : entries_) {
+    if (entry.param->cut_master) continue;
     entry.comm->Wait(model_.stream(), entry.ticket);
     entry.ticket = {};
   }
+  VisitCutMasters(
+      [this](const Param& param, Tensor whole) { model_.kernels().PackWeight(whole, param.forward, param.backward); });
+}
+
+void GradSync::VisitCutMasters(absl::FunctionRef<void(const Param&, Tensor)> visit) {
+  for (Entry& entry : entries_) {
+    if (entry.param->cut_master) visit(*entry.param, GatherCut(entry));
+  }
+}
+
+Tensor GradSync::GatherCut(Entry& entry) {
+  const Param& param = *entry.param;
+  const Tensor whole = model_.params().WholeMaster(param);
+  if (param.shard.size() > 0) model_.kernels().Cast(param.master, param.ShardOf(whole));
+  entry.comm->Wait(model_.stream(), entry.comm->AllGather(model_.stream(), param.AsRows(whole), entry.offsets));
+  return whole;
 }
 
 }  // namespace conclave::parallel

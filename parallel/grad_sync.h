@@ -11,6 +11,8 @@
 
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+
 #include "core/model/model.h"
 #include "parallel/comm.h"
 
@@ -42,8 +44,10 @@ class GradSync final : public core::GradientSink {
   // Of cut gradients, in every micro-batch.
   void BeginLayer(int64_t layer) override;
   void EndLayer(int64_t layer) override;
-  // After shards of masters were updated: all masters are whole again.
+  // After shards of masters were updated: all masters are whole again; of those that are cut, the panels are packed.
   void GatherMasters();
+  // Shows each master that is cut, whole, to all its holders, one after the other in the same memory. Collective.
+  void VisitCutMasters(absl::FunctionRef<void(const core::Param&, core::Tensor)> visit);
 
  private:
   struct Entry {
@@ -55,6 +59,7 @@ class GradSync final : public core::GradientSink {
     bool reduced = false;
   };
   void Begin(Entry& entry);
+  core::Tensor GatherCut(Entry& entry);
   // Adds what was reduced to the shard's sums, and clears the memory for the next layer.
   void Finish(Entry& entry);
 

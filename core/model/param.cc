@@ -146,12 +146,16 @@ absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_
     return absl::OkStatus();
   };
   RETURN_IF_ERROR(block("weights (f32 masters)", [&](Cutter& cutter) {
-    for (auto& param : params_) param->master = cutter.Take(DType::kF32, param->spec.shape);
+    for (auto& param : params_) {
+      param->master = param->cut_master ? cutter.Take(DType::kF32, {param->shard.size(), param->cols()})
+                                        : cutter.Take(DType::kF32, param->spec.shape);
+    }
   }));
   RETURN_IF_ERROR(block("weights (packed for GEMMs)", [&](Cutter& cutter) {
-    int64_t longest = 1;
+    int64_t longest = 1, largest = 0;
     for (auto& param : params_) {
       const ParamSpec& spec = param->spec;
+      if (param->cut_master) largest = std::max(largest, spec.Elements());
       if (spec.kind == ParamKind::kVector || spec.kind == ParamKind::kRouterBias) {
         longest = std::max(longest, spec.Elements());
         const bool rounds = compute_dtype != DType::kF32 && spec.kind == ParamKind::kVector;
@@ -166,6 +170,7 @@ absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_
     }
     rounded_ = cutter.Take(DType::kBf16, {longest});
     flag_ = cutter.Take(DType::kI32, {1});
+    whole_ = cutter.Take(DType::kF32, {largest});
   }));
   if (purpose == Purpose::kInference) return absl::OkStatus();
   const bool exact = training.gradients == DType::kI64;
@@ -190,8 +195,9 @@ GradientTarget ParamSet::Target(const Param& param, int64_t rows) const {
 
 void ParamSet::Initialize(Kernels& kernels, uint64_t seed, double std) {
   for (auto& param : params_) {
+    const Tensor whole = param->cut_master ? WholeMaster(*param) : param->master;
     for (const ParamPart& part : param->spec.parts) {
-      float* out = param->master.As<float>() + part.offset;
+      float* out = whole.As<float>() + part.offset;
       const uint64_t key = RandomKey(seed, RandomPurpose::kInit, NameHash(part.hf_name));
       switch (param->spec.init) {
         case ParamInit::kNormal:
@@ -205,11 +211,15 @@ void ParamSet::Initialize(Kernels& kernels, uint64_t seed, double std) {
           break;
       }
     }
+    if (param->cut_master && param->shard.size() > 0) kernels.Cast(param->ShardOf(whole), param->master);
   }
 }
 
+Tensor ParamSet::WholeMaster(const Param& param) const { return WithShape(whole_.data, DType::kF32, param.spec.shape); }
+
 void ParamSet::Refresh(Kernels& kernels) {
   for (auto& param : params_) {
+    if (param->cut_master) continue;
     if (param->value.data != param->master.data && param->value) {
       const Tensor rounded = rounded_.Slice(0, 0, param->spec.Elements());
       kernels.Cast(param->master, rounded);

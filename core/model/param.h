@@ -56,15 +56,16 @@ struct Shard {
 
 struct Param {
   ParamSpec spec;
-  int64_t layer = -1;              // of its block; -1: of none
-  bool cut_gradient = false;       // its sum is kept for the shard alone (ZeRO stage 2): matrices of blocks only
-  Shard shard;                     // all rows, unless the layout says otherwise
-  Tensor master;                   // f32
-  Tensor value;                    // f32, rounded to the compute dtype (vectors only; the master itself in f32)
-  Tensor sum;                      // i64 or f32, the gradient; if it is cut, of one micro-batch, in memory that layers share
-  Tensor shard_sum;                // [shard rows, cols] of its dtype, if it is cut: the gradient so far
-  Tensor m, v;                     // f32 or bf16 [shard rows, cols] moments
-  Tensor ema;                      // f32 [shard rows, cols], optional
+  int64_t layer = -1;         // of its block; -1: of none
+  bool cut_gradient = false;  // its sum is kept for the shard alone (ZeRO stage 2): matrices of blocks only
+  bool cut_master = false;    // its master is kept for the shard alone, panels are packed as it is gathered: the same
+  Shard shard;                // all rows, unless the layout says otherwise
+  Tensor master;              // f32; if it is cut, [shard rows, cols]
+  Tensor value;               // f32, rounded to the compute dtype (vectors only; the master itself in f32)
+  Tensor sum;                 // i64 or f32, the gradient; if it is cut, of one micro-batch, in memory that layers share
+  Tensor shard_sum;           // [shard rows, cols] of its dtype, if it is cut: the gradient so far
+  Tensor m, v;                // f32 or bf16 [shard rows, cols] moments
+  Tensor ema;                 // f32 [shard rows, cols], optional
   PackedWeight forward, backward;  // shapes from the start, panels once allocated
 
   int64_t rows() const { return spec.Elements() / cols(); }
@@ -72,6 +73,7 @@ struct Param {
   // master, sum as [rows, cols], and of those the rows of the shard.
   Tensor AsRows(const Tensor& whole) const { return whole.Reshape({rows(), cols()}); }
   Tensor ShardOf(const Tensor& whole) const { return AsRows(whole).Slice(0, shard.begin, shard.size()); }
+  Tensor ShardMaster() const { return cut_master ? master : ShardOf(master); }
   // The rows of the gradient that this rank reduces and applies.
   Tensor ShardGradient() const { return cut_gradient ? shard_sum : ShardOf(sum); }
 };
@@ -108,7 +110,9 @@ class ParamSet {
 
   // Normal numbers keyed by (seed, Hugging Face name, index): independent of fusion and layout.
   void Initialize(Kernels& kernels, uint64_t seed, double std);
-  // After masters changed: rounded copies and panels.
+  // Memory for one whole master that is cut elsewhere.
+  Tensor WholeMaster(const Param& param) const;
+  // After masters changed: rounded copies and panels, but for masters that are cut (parallel/grad_sync.h).
   void Refresh(Kernels& kernels);
 
   struct MemoryRow {
@@ -123,6 +127,7 @@ class ParamSet {
   std::vector<MemoryRow> memory_;
   Tensor flag_;
   Tensor rounded_;  // bf16 scratch of the largest vector
+  Tensor whole_;    // f32 scratch of the largest master that is cut
 };
 
 }  // namespace conclave::core
