@@ -130,8 +130,6 @@ MUTATIONS = [
     Mutation("router biases follow the load of one rank", "optim/trainer.cc",
              "all.AllReduce(model_.stream(), all_sums_, parallel::Reduction::kSum)",
              "all.AllReduce(model_.stream(), totals_, parallel::Reduction::kSum)", ["optim_test"]),
-    Mutation("ranks add the rows of a token on the way home", "parallel/layout.h",
-             "returned_ = ReturnedRows::kEachChoice", "returned_ = ReturnedRows::kSummed", ["optim_test"]),
     Mutation("updated masters are not gathered", "optim/trainer.cc", "  sync_.GatherMasters();\n", "", ["optim_test"]),
     Mutation("rows that data ranks do not divide are dropped", "parallel/partition.h",
              "return batch_rows * data_rank / data_ranks; }", "return batch_rows / data_ranks * data_rank; }",
