@@ -92,5 +92,24 @@ TEST(LayoutLaw, HoldsForTiedHeadsAndRowsThatRanksDoNotDivide) {
   EXPECT_GE(coverage.with_experts.size(), 5u);  // not dualpipe: some batches are an odd number of micro-batches
 }
 
+// While the batch grows, a row changes from one copy of the stages to the other: what the first had of it must not
+// count again.
+TEST(LayoutLaw, HoldsForTwoCopiesOfStagesWhileTheBatchGrows) {
+  LayoutTask task = SmallLayoutTask(48, 4);
+  task.config.batch.ramp = {.start = 24, .steps = 2};
+  task.batch = [config = task.config](int64_t step) {
+    return testing::RandomBatch(optim::RowsOfStep(config.batch, step), config.data.sequence_length,
+                                config.model.vocab_size, static_cast<uint64_t>(step));
+  };
+  const auto one = RunLayout(task, {});
+  ASSERT_TRUE(one.ok()) << one.status();
+  LayoutChoice choice{.ranks = 2, .micro_rows = 1};
+  choice.parallel.pipeline = 2;
+  choice.parallel.schedule = "dualpipe";
+  Coverage coverage;
+  ExpectSame(task, choice, *one, coverage);
+  EXPECT_EQ(coverage.legal, 1);
+}
+
 }  // namespace
 }  // namespace conclave
