@@ -108,7 +108,8 @@ absl::Status Layout::ChooseMicroRows(const core::Config& config) {
   return InKey("parallel.schedule", absl::InvalidArgumentError(reason));
 }
 
-// All stages of a pipeline rank have the same holders (one rank, or two that mirror each other).
+// All stages of a pipeline rank have the same holders: one rank, or two that mirror each other. Those run the same
+// actions in the same order, on other micro-batches, so the order of their reductions is the same.
 void Layout::SplitHolders(const core::ModelConfig& model, const Schedule& schedule) {
   const MeshPlace here = place();
   const std::vector<int> first = schedule.HoldersOf(0), last = schedule.HoldersOf(schedule.num_stages - 1);
@@ -124,7 +125,7 @@ void Layout::SplitHolders(const core::ModelConfig& model, const Schedule& schedu
 }
 
 bool Layout::Rebalance(std::span<const int64_t> load) {
-  if (mesh_.shape().expert == 1) return false;
+  if (mesh_.shape().expert == 1 || placements_.empty()) return false;
   const int per_node = comms_.expert_intra ? comms_.expert_intra->size() : mesh_.shape().expert;
   const ExpertNodes nodes{mesh_.shape().expert / per_node, per_node, num_groups_};
   bool better = false;

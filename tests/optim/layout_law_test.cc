@@ -92,6 +92,24 @@ TEST(LayoutLaw, HoldsForTiedHeadsAndRowsThatRanksDoNotDivide) {
   EXPECT_GE(coverage.with_experts.size(), 5u);  // not dualpipe: some batches are an odd number of micro-batches
 }
 
+TEST(LayoutLaw, HoldsInBf16) {
+  LayoutTask task = SmallLayoutTask(24, 3);
+  task.config.precision = "bf16";
+  const auto one = RunLayout(task, {});
+  ASSERT_TRUE(one.ok()) << one.status();
+  Coverage coverage;
+  for (const auto& [ranks, pipeline, expert, zero] :
+       {std::tuple{2, 1, 2, 2}, {4, 2, 2, 1}, {4, 1, 4, 1}, {3, 3, 1, 1}}) {
+    LayoutChoice choice{.ranks = ranks, .micro_rows = 2};
+    choice.parallel.pipeline = pipeline;
+    choice.parallel.expert = expert;
+    choice.parallel.zero = zero;
+    choice.parallel.ranks_per_node = expert == 4 ? 2 : 0;
+    ExpectSame(task, choice, *one, coverage);
+  }
+  EXPECT_EQ(coverage.legal, 4);
+}
+
 // While the batch grows, a row changes from one copy of the stages to the other: what the first had of it must not
 // count again.
 TEST(LayoutLaw, HoldsForTwoCopiesOfStagesWhileTheBatchGrows) {

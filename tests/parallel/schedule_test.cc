@@ -184,6 +184,22 @@ TEST(ForwardSchedule, SharesAnOddNumberBetweenTheEndsOfAMirror) {
             "0F0 1F1 1F2\n0F1 1F0 0F2\n");
 }
 
+// What reductions over both copies of a stage rely on: they are begun in the order of actions.
+TEST(DualPipe, MirrorRanksDoTheSameOnTheOtherHalfOfTheMicroBatches) {
+  for (const int ranks : {2, 4, 6}) {
+    const int micro = 4 * ranks;
+    const Schedule schedule = Make("dualpipe", {ranks, micro});
+    for (int rank = 0; rank < ranks; ++rank) {
+      std::vector<Cell> mirrored = schedule.cells[ranks - 1 - rank];
+      for (Cell& cell : mirrored) {
+        cell.first.micro = (cell.first.micro + micro / 2) % micro;
+        if (cell.second) cell.second->micro = (cell.second->micro + micro / 2) % micro;
+      }
+      EXPECT_EQ(schedule.cells[rank], mirrored) << "rank " << rank << " of " << ranks;
+    }
+  }
+}
+
 // ---- Slots ----------------------------------------------------------------------------------------------------------
 
 TEST(CountSlots, IsThePeakOfTheTable) {
