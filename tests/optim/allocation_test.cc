@@ -1,23 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A steady step allocates nothing: this program's operator new counts while a step runs.
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
 #include "core/model/decoder.h"
+#include "tests/support/count_allocations.h"
 #include "tests/support/tiny_model.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-}  // namespace
-
-void* operator new(size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(bytes ? bytes : 1)) return memory;
-  std::abort();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace conclave {
 namespace {

@@ -16,15 +16,7 @@ using testing::TrainOnRanks;
 TEST(Executor, HidesTransfersBehindCells) {
   constexpr double kExchange = 6e-3, kTransfer = 11e-3;
   constexpr int kMicros = 8;
-  RunSetup setup{.config = testing::TinyConfig(), .ranks = 4, .steps = 2};
-  setup.config.model.num_hidden_layers = 4;
-  setup.config.model.first_k_dense_replace = 0;
-  setup.config.model.num_nextn_predict_layers = 0;
-  setup.config.data.sequence_length = 8;
-  setup.config.batch.sequences = 2 * kMicros;
-  setup.config.batch.micro_sequences = 1;
-  setup.config.parallel.pipeline = setup.config.parallel.expert = 2;
-  setup.config.parallel.schedule = "dualpipev";
+  RunSetup setup = testing::FourRanks("dualpipev", kMicros);
   setup.config.parallel.overlap = false;
   const auto delay = [&](double transfer) {
     return [=](std::unique_ptr<Comm> world) {

@@ -21,15 +21,7 @@ constexpr int kMicros = 16;
 
 // Two pipeline ranks by two expert ranks, a MoE block per stage of dualpipev, nothing beside blocks that exchanges.
 RunSetup Slow(const std::string& schedule) {
-  RunSetup setup{.config = testing::TinyConfig(), .ranks = 4, .steps = 2};
-  setup.config.model.num_hidden_layers = 4;
-  setup.config.model.first_k_dense_replace = 0;
-  setup.config.model.num_nextn_predict_layers = 0;
-  setup.config.data.sequence_length = 8;
-  setup.config.batch.sequences = 2 * kMicros;
-  setup.config.batch.micro_sequences = 1;
-  setup.config.parallel.pipeline = setup.config.parallel.expert = 2;
-  setup.config.parallel.schedule = schedule;
+  RunSetup setup = testing::FourRanks(schedule, kMicros);
   setup.wrap = [](std::unique_ptr<Comm> world) {
     return MakeDelayComm(std::move(world), {.seconds_per_operation = kDelay, .group = "expert"});
   };

@@ -24,6 +24,20 @@ struct RunSetup {
   int64_t trace_capacity = 0;                                                                 // spans; 0: no trace
 };
 
+// Two pipeline ranks by two expert ranks, `micros` micro-batches of one row; nothing but MoE blocks exchanges.
+inline RunSetup FourRanks(const std::string& schedule, int micros) {
+  RunSetup setup{.config = TinyConfig(), .ranks = 4, .steps = 2};
+  setup.config.model.num_hidden_layers = 4;
+  setup.config.model.first_k_dense_replace = 0;
+  setup.config.model.num_nextn_predict_layers = 0;
+  setup.config.data.sequence_length = 8;
+  setup.config.batch.sequences = 2 * micros;
+  setup.config.batch.micro_sequences = 1;
+  setup.config.parallel.pipeline = setup.config.parallel.expert = 2;
+  setup.config.parallel.schedule = schedule;
+  return setup;
+}
+
 struct RunResult {
   std::vector<double> figures;    // losses and norms of all steps
   std::string hash;               // of the state of each rank
