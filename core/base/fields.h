@@ -5,8 +5,8 @@
 //     v.Field("steps", steps, "steps", "optimizer steps of the whole run");
 //   }
 //
-// A visitor offers Field(name, value, unit, help) for every type it meets: bool, int64_t, double, std::string,
-// std::vector of these, and nested structs (or std::vector of structs) that have VisitFields themselves. Choices are
+// A visitor offers Field(name, value, unit, help) for every type it meets: bool, int64_t, double, std::optional<double>,
+// std::string, std::vector of these, and nested structs (or std::vector of structs) that have VisitFields themselves. Choices are
 // text. The unit says what a number counts ("tokens", "rows", "share") or that a text names a file or folder ("path");
 // it is "" where there is none.
 #pragma once

@@ -4,6 +4,7 @@
 
 #include "core/base/status_macros.h"
 #include "core/config/checks.h"
+#include "core/config/rl_checks.h"
 
 namespace conclave::core {
 namespace {
@@ -13,12 +14,13 @@ constexpr int64_t kMaxSteps = int64_t{1} << 40;
 constexpr int64_t kMaxRows = 1 << 20;
 constexpr int64_t kMaxTokens = (int64_t{1} << 31) - 1;  // of one step: indexes of tokens are 32-bit integers
 
-absl::Status ValidateSource(const std::string& key, const SourceConfig& source) {
-  if (source.path.empty() == source.synthetic.empty()) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%s: %s; give exactly one of path and synthetic", key,
-        source.path.empty() ? "neither path nor synthetic is given" : "both path and synthetic are given"));
+absl::Status ValidateSource(const std::string& key, const SourceConfig& source, const std::vector<TaskConfig>& tasks) {
+  const int given = !source.path.empty() + !source.synthetic.empty() + !source.task.empty();
+  if (given != 1) {
+    return absl::InvalidArgumentError(absl::StrFormat("%s: %s of path, task and synthetic is given; give exactly one",
+                                                      key, given == 0 ? "none" : "more than one"));
   }
+  RETURN_IF_ERROR(ValidateTaskSource(key, source, tasks));
   RETURN_IF_ERROR(IsOneOf(key + ".synthetic", source.synthetic, {"", "uniform"}));
   if (!(source.weight > 0 && source.weight <= 1e9)) {
     return Refuse(key + ".weight", source.weight,
@@ -28,18 +30,25 @@ absl::Status ValidateSource(const std::string& key, const SourceConfig& source) 
   return absl::OkStatus();
 }
 
-absl::Status ValidateData(const DataConfig& data) {
+absl::Status ValidateSources(const std::string& key, const std::vector<SourceConfig>& sources,
+                             const std::vector<TaskConfig>& tasks) {
+  for (size_t i = 0; i < sources.size(); ++i) {
+    RETURN_IF_ERROR(ValidateSource(absl::StrFormat("%s.%d", key, i), sources[i], tasks));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateData(const Config& config) {
+  const DataConfig& data = config.data;
   if (data.tokenizer.empty())
     return Refuse("data.tokenizer", data.tokenizer, "is empty; give auto, bytes, or a folder or file");
-  if (data.train.empty()) {
+  const bool made = config.stage == "grpo" || (config.stage == "sft" && !config.sft.data.empty());
+  if (data.train.empty() && !made) {
     return absl::InvalidArgumentError("data.train: no source of training text; give e.g. [{path: text.txt}]");
   }
-  for (size_t i = 0; i < data.train.size(); ++i) {
-    RETURN_IF_ERROR(ValidateSource(absl::StrFormat("data.train.%d", i), data.train[i]));
-  }
-  for (size_t i = 0; i < data.validation.size(); ++i) {
-    RETURN_IF_ERROR(ValidateSource(absl::StrFormat("data.validation.%d", i), data.validation[i]));
-  }
+  RETURN_IF_ERROR(ValidateSources("data.train", data.train, config.tasks));
+  RETURN_IF_ERROR(ValidateSources("data.validation", data.validation, config.tasks));
+  RETURN_IF_ERROR(ValidateSources("data.prompts", data.prompts, config.tasks));
   RETURN_IF_ERROR(IsOneOf("data.chat_template", data.chat_template,
                           {"auto", "deepseek_v3", "deepseek_r1", "chatml", "llama3", "bytes", "plain"}));
   RETURN_IF_ERROR(InRange("data.sequence_length", data.sequence_length, 1, kMaxRows));
@@ -172,10 +181,16 @@ absl::Status ValidateModel(const Config& config) {
   if (!config.model.from.empty()) return absl::OkStatus();
   RETURN_IF_ERROR(Validate(config.model));
   if (config.ComputePrecision() == Precision::kBf16) RETURN_IF_ERROR(ValidateForBf16(config.model));
-  if (config.data.sequence_length > config.model.max_position_embeddings) {
+  // Rows of rollouts hold several responses, each with positions of its own.
+  const bool rollouts = config.stage == "grpo";
+  const int64_t positions =
+      rollouts ? config.data.max_prompt_tokens + config.rollout.max_tokens : config.data.sequence_length;
+  if (positions > config.model.max_position_embeddings) {
     return Refuse(
-        "data.sequence_length", config.data.sequence_length,
-        absl::StrFormat("is more than model.max_position_embeddings, %d", config.model.max_position_embeddings));
+        rollouts ? "rollout.max_tokens" : "data.sequence_length",
+        rollouts ? config.rollout.max_tokens : config.data.sequence_length,
+        absl::StrFormat("%s more than model.max_position_embeddings, %d",
+                        rollouts ? "and data.max_prompt_tokens are" : "is", config.model.max_position_embeddings));
   }
   return absl::OkStatus();
 }
@@ -183,9 +198,11 @@ absl::Status ValidateModel(const Config& config) {
 }  // namespace
 
 absl::Status Validate(const Config& config) {
-  RETURN_IF_ERROR(IsOneOf("stage", config.stage, {"pretrain"}));
+  RETURN_IF_ERROR(IsOneOf("stage", config.stage, {"pretrain", "sft", "grpo"}));
   RETURN_IF_ERROR(IsOneOf("precision", config.precision, {"f32", "bf16"}));
-  RETURN_IF_ERROR(ValidateData(config.data));
+  RETURN_IF_ERROR(ValidateTasks(config.tasks));
+  RETURN_IF_ERROR(ValidateData(config));
+  if (config.stage != "pretrain") RETURN_IF_ERROR(ValidateFineTuning(config));
   RETURN_IF_ERROR(ValidateModel(config));
   RETURN_IF_ERROR(ValidateBatch(config.batch, config.data.sequence_length));
   RETURN_IF_ERROR(ValidateOptim(config.optim));

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 
 #include "core/config/model_config.h"
+#include "core/config/rl_config.h"
 
 namespace conclave::core {
 
@@ -19,6 +20,11 @@ struct SourceConfig {
   std::string field = "text";
   double weight = 1.0;
   std::string synthetic;  // "uniform": random tokens instead of a file
+  std::string task;       // one of Config::tasks instead of a file
+  std::string split = "train";
+  int64_t count = 0;
+  double worked = 0.25;
+  std::string prompt_field, answer_field, answer_after;
 
   template <class V>
   void VisitFields(V& v) {
@@ -27,6 +33,15 @@ struct SourceConfig {
     v.Field("field", field, "", "JSONL: the field that holds the text; a line without it may be a chat, in `messages`");
     v.Field("weight", weight, "share", "share of this source in the blend, relative to the others");
     v.Field("synthetic", synthetic, "", "uniform = random tokens instead of a file, for benchmarks");
+    v.Field("task", task, "", "name of one of `tasks`: problems that are made as they are needed");
+    v.Field("split", split, "", "task: train | held_out; no problem is in both");
+    v.Field("count", count, "problems", "task: how many; 0 = as many as there are, for prompts without end");
+    v.Field("worked", worked, "share", "task, in pretraining: documents that show a worked solution before the answer");
+    v.Field("prompt_field", prompt_field, "",
+            "prompts: field of the problem; empty: found (GSM8K's question, MATH's problem, prompt)");
+    v.Field("answer_field", answer_field, "", "prompts: field of the right answer; empty: answer");
+    v.Field("answer_after", answer_after, "",
+            "prompts: the answer is what follows this text in its field; empty: #### in GSM8K, else all of it");
   }
 };
 
@@ -38,6 +53,10 @@ struct DataConfig {
   bool mask_documents = false;
   std::string cache;
   std::string chat_template = "auto";
+  std::string system;
+  int64_t max_prompt_tokens = 256;
+  std::string long_prompts = "refuse";
+  std::vector<SourceConfig> prompts;
 
   template <class V>
   void VisitFields(V& v) {
@@ -55,6 +74,12 @@ struct DataConfig {
             "folder of tokenized text; default: $XDG_CACHE_HOME/conclave/tokens or ~/.cache/conclave/tokens");
     v.Field("chat_template", chat_template, "",
             "of chats: auto (what the tokenizer brings) | deepseek_v3 | deepseek_r1 | chatml | llama3 | bytes | plain");
+    v.Field("system", system, "", "text of the system message of prompts; empty = none");
+    v.Field("max_prompt_tokens", max_prompt_tokens, "tokens", "of a rendered prompt");
+    v.Field(
+        "long_prompts", long_prompts, "",
+        "refuse | drop: what happens to longer ones, and to samples longer than a row in stage sft; drops are counted");
+    v.Field("prompts", prompts, "", "grpo: sources of problems with answers; empty: the train split of `tasks`");
   }
 };
 
@@ -222,7 +247,13 @@ enum class Precision { kF32, kBf16 };
 struct Config {
   std::string stage = "pretrain";
   ModelConfig model;
+  std::vector<TaskConfig> tasks;
   DataConfig data;
+  SftConfig sft;
+  RolloutConfig rollout;
+  std::vector<RewardConfig> reward;
+  GrpoConfig grpo;
+  EvaluationConfig eval;
   BatchConfig batch;
   OptimConfig optim;
   MoeTrainConfig moe;
@@ -235,9 +266,15 @@ struct Config {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("stage", stage, "", "pretrain");
+    v.Field("stage", stage, "", "pretrain | sft (on answers) | grpo (reinforcement learning)");
     v.Field("model", model, "", "architecture with the names of a Hugging Face config.json, or {from: FOLDER}");
+    v.Field("tasks", tasks, "", "problems with answers and worked solutions, made by the program; one, or a list");
     v.Field("data", data, "", "text in, rows of tokens out");
+    v.Field("sft", sft, "", "stage sft: samples and their loss");
+    v.Field("rollout", rollout, "", "stage grpo: how responses are drawn");
+    v.Field("reward", reward, "", "stage grpo: what a response is worth; weights combine several");
+    v.Field("grpo", grpo, "", "stage grpo: the policy loss");
+    v.Field("eval", eval, "", "stages sft and grpo: held-out problems solved, every train.validate_every steps");
     v.Field("batch", batch, "", "rows per step");
     v.Field("optim", optim, "", "optimizer and schedule");
     v.Field("moe", moe, "", "balancing of experts and multi-token prediction during training");

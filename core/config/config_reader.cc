@@ -17,6 +17,7 @@
 #include "core/config/key_table.h"
 #include "core/config/nearest.h"
 #include "core/config/overrides.h"
+#include "core/config/stage_defaults.h"
 #include "core/config/value_text.h"
 #include "core/config/yaml.h"
 #include "core/config/yaml_node.h"
@@ -62,8 +63,19 @@ class ConfigReader {
     value = node.text;
   }
 
+  void Read(const YamlNode& node, const std::string& path, std::optional<double>& value) {
+    if (node.kind == YamlNode::Kind::kNull) return value.reset();
+    Read(node, path, value.emplace());
+  }
+
   template <class T>
   void Read(const YamlNode& node, const std::string& path, std::vector<T>& list) {
+    if constexpr (HasFields<T>) {
+      if (node.IsMap()) {  // one entry needs no list
+        list.assign(1, T());
+        return Read(node, path, list[0]);
+      }
+    }
     if (!node.IsList()) return AddMismatch(node, path, "a list such as [a, b]");
     list.assign(node.children.size(), T());
     for (size_t i = 0; i < list.size(); ++i) Read(node.children[i], absl::StrFormat("%s.%d", path, i), list[i]);
@@ -161,9 +173,10 @@ absl::StatusOr<Config> ParseConfig(std::string_view text, const std::string& nam
   ASSIGN_OR_RETURN(YamlNode root, ParseYaml(text, {.source = name, .line = 1, .column = 1}));
   if (root.kind == YamlNode::Kind::kNull) root.kind = YamlNode::Kind::kMap;  // an empty file: all defaults
   for (const std::string& override_text : overrides) RETURN_IF_ERROR(ApplyOverride(override_text, root));
-  Config config;
+  Config config = DefaultsFor(root);
   ConfigReader reader;
   reader.Read(root, "", config);
+  FillFromOthers(root, config);
   CheckModelFrom(root, reader);
   RETURN_IF_ERROR(reader.Status());
   RETURN_IF_ERROR(ValidateAt(root, config));

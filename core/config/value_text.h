@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -26,15 +27,19 @@ std::string ValueText(const std::vector<T>& list) {
   return text + "]";
 }
 
+inline std::string ValueText(const std::optional<double>& value) { return value ? ValueText(*value) : "null"; }
+
 // What a value of this type is called in messages and help: "a number".
 template <class T>
 constexpr const char* TypeText() {
   if constexpr (std::is_same_v<T, bool>) return "true or false";
   if constexpr (std::is_same_v<T, int64_t>) return "a whole number";
   if constexpr (std::is_same_v<T, double>) return "a number";
+  if constexpr (std::is_same_v<T, std::optional<double>>) return "a number or null";
   if constexpr (std::is_same_v<T, std::string>) return "text";
   if constexpr (std::is_same_v<T, std::vector<int64_t>>) return "a list of whole numbers";
   if constexpr (std::is_same_v<T, std::vector<double>>) return "a list of numbers";
+  if constexpr (std::is_same_v<T, std::vector<std::string>>) return "a list of texts";
 }
 
 // Reads a plain scalar; nullptr, or what is wrong with it: "is not a whole number".

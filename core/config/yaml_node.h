@@ -14,7 +14,8 @@ namespace conclave::core {
 inline constexpr size_t kMaxYamlBytes = size_t{1} << 18;
 inline constexpr size_t kMaxYamlDepth = 32;
 inline constexpr size_t kMaxYamlNodes = size_t{1} << 14;
-inline constexpr size_t kMaxYamlMarks = 3 * (size_t{1} << 14);  // brackets, commas, quotes, keys, lines: what takes time
+inline constexpr size_t kMaxYamlMarks =
+    3 * (size_t{1} << 14);  // brackets, commas, quotes, keys, lines: what takes time
 
 // Where a node was written. `source` (a file's name, or the text of an override) belongs to the caller.
 struct YamlPlace {

@@ -37,20 +37,69 @@ void ExpectMessages(const std::string& base, const std::vector<Case>& cases) {
 
 constexpr char kRun[] = "data: {train: [{synthetic: uniform}]}\n";
 
+constexpr char kGrpo[] = "stage: grpo\ntasks: {name: addition}\nrollout: {max_tokens: 24}\nreward: [{name: math}]\n";
+
+TEST(Config, EachRuleOfReinforcementLearningNamesKeyValueAndReason) {
+  ExpectMessages(
+      kGrpo,
+      {{"tasks={name: adition}", "tasks.0.name: adition is unknown; choose from addition, arithmetic"},
+       {"tasks.digits=0", "tasks.0.digits: 0 is outside 1 .. 9"},
+       {"tasks.held_out=0", "tasks.0.held_out: 0.0 must be above 0"},
+       {"data.prompts=[{task: additon}]", "data.prompts.0.task: additon is none of `tasks`; did you mean addition?"},
+       {"data.prompts=[{task: addition, split: test}]", "data.prompts.0.split: test is unknown"},
+       {"reward=[]", "reward: nothing says what a response is worth"},
+       {"reward.0.name=maths", "reward.0.name: maths is unknown; choose from math, exact"},
+       {"reward.0.command=[a]", "reward.0.command: [a] has no effect without name: program"},
+       {"reward.0.name=program", "reward.0.command: [] is empty; name: program needs the path of one"},
+       {"rollout.group=1", "rollout.group: 1 is no group: with grpo.advantage.baseline group every advantage"},
+       {"rollout={group: 1, max_tokens: 300}", "rollout.group: 1 is no group"},
+       {"rollout.temperature=0", "rollout.temperature: 0.0 is greedy"},
+       {"rollout.top_p=0.9", "grpo.off_policy.correction: none does not go with rollout.top_p"},
+       {"rollout.stop=[\"\"]", "rollout.stop.0: \"\" would end a response"},
+       {"grpo.preset=ppo", "grpo.preset: ppo is unknown; choose from grpo, dapo"},
+       {"grpo.minibatches=3", "grpo.minibatches: 3 does not divide rollout.prompts, 128"},
+       {"grpo.advantage.eps=0", "grpo.advantage.eps: 0.0 must be above 0"},
+       {"grpo.clip.dual=null", "ok"},
+       {"grpo.clip.dual=0.5", "grpo.clip.dual: 0.5 is outside 1.0"},
+       {"data.sequence_length=100", "data.sequence_length: 100 has no room for a prompt of data.max_prompt_tokens"},
+       {"rollout.max_tokens=4000", "rollout.max_tokens: 4000 and data.max_prompt_tokens are more than model.max_pos"}});
+  ExpectMessages("stage: sft\ntasks: {name: addition}\nsft: {data: demos}\n",
+                 {{"tasks=[]", "sft.data: demos needs `tasks`"},
+                  {"sft.data=\"\"", "data.train: no source"},
+                  {"sft.loss=x", "sft.loss: x is unknown; choose from answers, last, all"}});
+}
+
+TEST(Config, APresetDecidesWhatIsNotGiven) {
+  const auto dapo = ParseConfig(std::string(kGrpo) + "grpo: {preset: dapo, clip: {low: 0.1}}\n", "a.yaml", {});
+  ASSERT_TRUE(dapo.ok()) << dapo.status();
+  EXPECT_EQ(dapo->grpo.aggregate, "token");
+  EXPECT_EQ(dapo->grpo.clip.low, 0.1);
+  EXPECT_EQ(dapo->grpo.clip.high, 0.28);
+  EXPECT_TRUE(dapo->grpo.dynamic_sampling.enabled);
+  EXPECT_EQ(dapo->moe.bias_update_speed, 0);
+  EXPECT_EQ(dapo->data.sequence_length, 280);
+  ASSERT_EQ(dapo->data.prompts.size(), 1u);
+  EXPECT_EQ(dapo->data.prompts[0].task, "addition");
+  EXPECT_EQ(dapo->data.validation.at(0).split, "held_out");
+  const auto again = ParseConfig(WriteConfig(*dapo), "b.yaml", {});
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(WriteConfig(*again), WriteConfig(*dapo));
+}
+
 TEST(Config, EachRuleNamesKeyValueAndReason) {
   ExpectMessages(
       kRun,
-      {{"stage=sft", "stage: sft is unknown; choose from pretrain"},
+      {{"stage=dpo", "stage: dpo is unknown; choose from pretrain, sft, grpo"},
        {"precision=fp16", "precision: fp16 is unknown; choose from f32, bf16"},
        {"data.tokenizer=\"\"", "data.tokenizer: \"\" is empty"},
        {"data.train=[]", "data.train: no source of training text"},
-       {"data.train.0.path=a", "data.train.0: both path and synthetic are given; give exactly one"},
-       {"data.train.0.synthetic=\"\"", "data.train.0: neither path nor synthetic is given"},
+       {"data.train.0.path=a", "data.train.0: more than one of path, task and synthetic is given; give exactly one"},
+       {"data.train.0.synthetic=\"\"", "data.train.0: none of path, task and synthetic is given"},
        {"data.train.0.synthetic=zipf", "data.train.0.synthetic: zipf is unknown; choose from uniform"},
        {"data.train.0.weight=0", "data.train.0.weight: 0.0 is not a share"},
        {"data.train.0.weight=-1", "data.train.0.weight: -1.0 is not a share"},
        {"data.train.0.field=\"\"", "data.train.0.field: \"\" names no field"},
-       {"data.validation=[{}]", "data.validation.0: neither path"},
+       {"data.validation=[{}]", "data.validation.0: none of path"},
        {"data.sequence_length=0", "data.sequence_length: 0 is outside 1 .. 1048576"},
        {"data.sequence_length=4097", "data.sequence_length: 4097 is more than model.max_position_embeddings, 4096"},
        {"data.validation_fraction=0.6", "data.validation_fraction: 0.6 is outside 0.0 .. 0.5"},

@@ -86,8 +86,8 @@ TEST(Yaml, NamesPlaceKeyAndValueOfAWrongType) {
   EXPECT_EQ(Error(text + "optim: {betas: [0.9, x]}\n"), "a.yaml:2:22: optim.betas.1: \"x\" is not a number");
   EXPECT_EQ(Error(text + "optim: adamw\n"), "a.yaml:2:8: optim: \"adamw\" is given; keys with values is expected");
   EXPECT_EQ(Error(text + "run:\n"), "a.yaml:2:1: run: nothing is given; keys with values is expected");
-  EXPECT_EQ(Error("data: {train: {path: a.txt}}\n"),
-            "a.yaml:1:15: data.train: keys with values is given; a list such as [a, b] is expected");
+  EXPECT_EQ(Error("data: {train: a.txt}\n"),
+            "a.yaml:1:15: data.train: \"a.txt\" is given; a list such as [a, b] is expected");
   EXPECT_EQ(Error("- a\n"), "a.yaml:1:1: a list is given; keys with values is expected");
   EXPECT_EQ(Error("just text"), "a.yaml:1:1: \"just text\" is given; keys with values is expected");
 }
@@ -189,7 +189,7 @@ TEST(Yaml, PutsThePlaceOfTheKeyBeforeARuleThatIsBroken) {
   EXPECT_EQ(Error(std::string(kData) + "batch:\n  sequences: 0\n"),
             "a.yaml:3:14: batch.sequences: 0 is outside 1 .. 1048576");
   EXPECT_EQ(Error("data:\n  train:\n  - {path: a, synthetic: uniform}\n").substr(0, 28),
-            "a.yaml:3:5: data.train.0: bo");
+            "a.yaml:3:5: data.train.0: mo");
   EXPECT_EQ(OverrideError("train.steps=-1"),
             "override \"train.steps=-1\": train.steps: -1 is outside 1 .. 1099511627776");
   EXPECT_EQ(Error("").substr(0, 37), "a.yaml:1:1: data.train: no source of ");
