@@ -17,6 +17,8 @@
 #include "core/base/rng.h"
 #include "core/base/status_macros.h"
 #include "data/blend.h"
+#include "data/count_text.h"
+#include "data/epoch_order.h"
 #include "data/packing.h"
 #include "data/synthetic_rows.h"
 #include "data/token_cache.h"
@@ -64,17 +66,6 @@ struct ValidationRange {
   const Source* source;
   int64_t begin, end;
 };
-
-// "1 document", "4,358 documents".
-std::string Count(int64_t count, const char* noun) {
-  const std::string digits = absl::StrFormat("%d", count);
-  std::string text;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
-    text += digits[i];
-  }
-  return text + ' ' + noun + (count == 1 ? "" : "s");
-}
 
 absl::Status CheckSource(const core::SourceConfig& source, const std::string& key) {
   if (!source.synthetic.empty() && source.synthetic != "uniform") {
@@ -193,11 +184,7 @@ PackedLoader::Draw PackedLoader::DrawAt(int64_t position) const {
   CHECK(blend_.has_value());
   const Blend::Draw draw = (*blend_)(position);
   const Source& source = train_[draw.source];
-  const auto epoch = static_cast<uint64_t>(draw.index / source.num_train_rows);
-  const uint64_t stream = (static_cast<uint64_t>(source.id) << 32) + epoch;
-  const core::KeyedPermutation order(core::RandomKey(seed_, core::RandomPurpose::kDataOrder, stream),
-                                     static_cast<uint64_t>(source.num_train_rows));
-  return {source, static_cast<int64_t>(order(static_cast<uint64_t>(draw.index % source.num_train_rows)))};
+  return {source, DrawElement(seed_, source.id, source.num_train_rows, draw.index)};
 }
 
 core::Batch PackedLoader::TrainBatch(int64_t position, int64_t rows) const {
