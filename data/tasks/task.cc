@@ -130,6 +130,16 @@ absl::StatusOr<TaskSplit> TaskSplit::Create(const core::TaskConfig& config, std:
       key, kRarest, config.name, split == Split::kTrain ? "train" : "held_out", core::ValueText(config.held_out)));
 }
 
+absl::StatusOr<TaskSplit> TaskSplit::Open(const core::SourceConfig& source, std::string_view key,
+                                          std::span<const core::TaskConfig> tasks, uint64_t seed) {
+  ASSIGN_OR_RETURN(const Split split, SplitNamed(source.split, absl::StrFormat("%s.split", key)));
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    if (tasks[i].name == source.task) return Create(tasks[i], absl::StrFormat("tasks.%d", i), split, seed);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s.task: \"%s\" is not among `tasks`; add {name: %s} there", key, source.task, source.task));
+}
+
 Problem TaskSplit::Try(uint64_t index, uint64_t attempt) const {
   const std::array<uint32_t, 4> words = core::Philox(key_, index, attempt);
   return task_->Make(uint64_t{words[1]} << 32 | words[0]);

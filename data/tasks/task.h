@@ -14,12 +14,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
 
-#include "core/config/rl_config.h"
+#include "core/config/config.h"
 
 namespace conclave::data {
 
@@ -47,6 +48,10 @@ class TaskSplit {
   // An error also if (almost) no problem of the task falls into the split.
   static absl::StatusOr<TaskSplit> Create(const core::TaskConfig& config, std::string_view key, Split split,
                                           uint64_t seed);
+
+  // Of the one of `tasks` that a source names.
+  static absl::StatusOr<TaskSplit> Open(const core::SourceConfig& source, std::string_view key,
+                                        std::span<const core::TaskConfig> tasks, uint64_t seed);
 
   Problem At(uint64_t index) const;
 
