@@ -126,7 +126,7 @@ int64_t Generator::cache_bytes() const {
   return bytes;
 }
 
-std::vector<Response> Generator::Generate(std::vector<Request> requests, const SlotQueue::HasEnded& has_ended) {
+std::vector<Completion> Generator::Generate(std::vector<Request> requests, const SlotQueue::HasEnded& has_ended) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<std::unique_ptr<Wave>> waves;
   const size_t count = requests.size();
@@ -156,13 +156,13 @@ std::vector<Response> Generator::Generate(std::vector<Request> requests, const S
   }
   for (parallel::Ticket& ticket : sent_) WaitForSend(ticket);
   for (auto& wave : waves) WaitForResults(*wave);
-  std::vector<Response> responses;
+  std::vector<Completion> completions;
   for (auto& wave : waves) {
-    for (Response& response : wave->queue.TakeResponses()) responses.push_back(std::move(response));
+    for (Completion& completion : wave->queue.TakeCompletions()) completions.push_back(std::move(completion));
   }
-  for (const Response& response : responses) speed_.tokens += static_cast<int64_t>(response.tokens.size());
+  for (const Completion& completion : completions) speed_.tokens += static_cast<int64_t>(completion.tokens.size());
   speed_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return responses;
+  return completions;
 }
 
 std::vector<int64_t> Generator::GatherFromExperts(int64_t value) {
@@ -215,7 +215,7 @@ void Generator::PlanDecoding(Wave& wave) {
   wave.tokens.resize(wave.rows);
   wave.positions.resize(wave.rows);
   for (int64_t slot = 0; slot < wave.rows; ++slot) {
-    wave.tokens[slot] = wave.queue.ResponseIn(slot).tokens.back();
+    wave.tokens[slot] = wave.queue.CompletionIn(slot).tokens.back();
     wave.positions[slot] = static_cast<int32_t>(wave.queue.PositionIn(slot));
   }
   speed_.rows_computed += wave.rows;
@@ -321,8 +321,8 @@ void Generator::DrawSample(const Wave& wave, int64_t sample) {
     if (wave.reading) {
       draw_ids_[row] = DrawId(wave.prompts[row].draw, wave.prompts[row].first_sample + sample, 0);
     } else {
-      const Response& response = wave.queue.ResponseIn(row);
-      draw_ids_[row] = DrawId(response.draw, response.sample, static_cast<int64_t>(response.tokens.size()));
+      const Completion& completion = wave.queue.CompletionIn(row);
+      draw_ids_[row] = DrawId(completion.draw, completion.sample, static_cast<int64_t>(completion.tokens.size()));
     }
   }
   core::SampleArgs args = sample_;

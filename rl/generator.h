@@ -19,7 +19,7 @@
 
 #include "core/model/decode_stage.h"
 #include "parallel/layout.h"
-#include "rl/response.h"
+#include "rl/completion.h"
 #include "rl/slot_queue.h"
 
 namespace conclave::rl {
@@ -48,7 +48,7 @@ class Generator {
 
   // The responses to this rank's requests, which are those of all ranks of its pipeline, in order. Collective.
   // `has_ended`: see SlotQueue; a pure function, the same on all ranks of a pipeline.
-  std::vector<Response> Generate(std::vector<Request> requests, const SlotQueue::HasEnded& has_ended);
+  std::vector<Completion> Generate(std::vector<Request> requests, const SlotQueue::HasEnded& has_ended);
 
   int64_t cache_bytes() const;
   const GeneratorSpeed& speed() const { return speed_; }

@@ -11,7 +11,7 @@ SlotQueue::SlotQueue(std::vector<Request> requests, int64_t decode_slots, HasEnd
     : requests_(std::move(requests)), decode_slots_(decode_slots), has_ended_(std::move(has_ended)) {
   for (const Request& request : requests_) {
     for (int64_t i = 0; i < request.samples; ++i) {
-      responses_.push_back({.draw = request.draw, .sample = request.first_sample + i});
+      completions_.push_back({.draw = request.draw, .sample = request.first_sample + i});
     }
   }
 }
@@ -31,19 +31,19 @@ std::span<const Request> SlotQueue::TakePrompts(int64_t most, int64_t longest) {
   return std::span(requests_).subspan(first_of_reading_, next_request_ - first_of_reading_);
 }
 
-bool SlotQueue::Append(Response& response, const Drawn& drawn) {
-  response.tokens.push_back(drawn.token);
-  response.log_probs.push_back(drawn.log_prob);
-  return !has_ended_(response, response.ending);
+bool SlotQueue::Append(Completion& completion, const Drawn& drawn) {
+  completion.tokens.push_back(drawn.token);
+  completion.log_probs.push_back(drawn.log_prob);
+  return !has_ended_(completion, completion.ending);
 }
 
 void SlotQueue::AddFirst(std::span<const Drawn> drawn) {
   size_t next = 0;
   for (size_t r = first_of_reading_; r < next_request_; ++r) {
     const int64_t slot = decode_slots_ + static_cast<int64_t>(r - first_of_reading_);
-    for (int64_t i = 0; i < requests_[r].samples; ++i, ++next_response_) {
-      if (!Append(responses_[next_response_], drawn[next++])) continue;
-      waiting_.push_back({next_response_, slot, static_cast<int64_t>(requests_[r].prompt.size())});
+    for (int64_t i = 0; i < requests_[r].samples; ++i, ++next_completion_) {
+      if (!Append(completions_[next_completion_], drawn[next++])) continue;
+      waiting_.push_back({next_completion_, slot, static_cast<int64_t>(requests_[r].prompt.size())});
     }
   }
   CHECK_EQ(next, drawn.size());
@@ -57,7 +57,7 @@ void SlotQueue::AddFirst(std::span<const Drawn> drawn) {
 void SlotQueue::Admit(int64_t slot) {
   const Sample& next = waiting_.front();
   moves_.push_back({next.slot, slot, next.length});
-  active_[slot] = {next.response, slot, next.length};
+  active_[slot] = {next.completion, slot, next.length};
   waiting_.pop_front();
 }
 
@@ -67,7 +67,7 @@ void SlotQueue::AddNext(std::span<const Drawn> drawn) {
   // From the last one back: what moves into a gap goes on itself.
   for (int64_t slot = num_active() - 1; slot >= 0; --slot) {
     ++active_[slot].length;
-    if (Append(responses_[active_[slot].response], drawn[slot])) continue;
+    if (Append(completions_[active_[slot].completion], drawn[slot])) continue;
     if (!waiting_.empty()) {
       Admit(slot);
       continue;
@@ -76,7 +76,7 @@ void SlotQueue::AddNext(std::span<const Drawn> drawn) {
     active_.pop_back();
     if (last.slot == slot) continue;
     moves_.push_back({last.slot, slot, last.length});
-    active_[slot] = {last.response, slot, last.length};
+    active_[slot] = {last.completion, slot, last.length};
   }
 }
 

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "rl/response.h"
+#include "rl/completion.h"
 
 namespace conclave::rl {
 
@@ -30,7 +30,7 @@ struct Drawn {
 class SlotQueue {
  public:
   // Asked after each token of a sample: whether it ends there, and how.
-  using HasEnded = std::function<bool(const Response&, Ending&)>;
+  using HasEnded = std::function<bool(const Completion&, Ending&)>;
   // Slots [0, decode_slots) are for samples, those behind for prompts.
   SlotQueue(std::vector<Request> requests, int64_t decode_slots, HasEnded has_ended);
 
@@ -43,7 +43,7 @@ class SlotQueue {
 
   // Active samples are those of slots [0, num_active()).
   int64_t num_active() const { return static_cast<int64_t>(active_.size()); }
-  const Response& ResponseIn(int64_t slot) const { return responses_[active_[slot].response]; }
+  const Completion& CompletionIn(int64_t slot) const { return completions_[active_[slot].completion]; }
   int64_t PositionIn(int64_t slot) const { return active_[slot].length; }  // of the token appended next
   // The next tokens of all active samples, after the last ones were appended.
   void AddNext(std::span<const Drawn> drawn);
@@ -51,25 +51,25 @@ class SlotQueue {
   // Caches that AddFirst or AddNext want moved before the next call, in this order.
   const std::vector<SlotMove>& moves() const { return moves_; }
   bool Done() const { return active_.empty() && next_request_ == requests_.size(); }
-  std::vector<Response> TakeResponses() { return std::move(responses_); }  // in the order of the requests
+  std::vector<Completion> TakeCompletions() { return std::move(completions_); }  // in the order of the requests
 
  private:
   struct Sample {
-    int64_t response = 0;
+    int64_t completion = 0;
     int64_t slot = 0;    // where its cache is
     int64_t length = 0;  // positions in it
   };
   // True if the sample goes on.
-  bool Append(Response& response, const Drawn& drawn);
+  bool Append(Completion& response, const Drawn& drawn);
   // Puts the next waiting sample into `slot`.
   void Admit(int64_t slot);
 
   const std::vector<Request> requests_;
   const int64_t decode_slots_;
   const HasEnded has_ended_;
-  std::vector<Response> responses_;
+  std::vector<Completion> completions_;
   size_t next_request_ = 0, first_of_reading_ = 0;
-  int64_t next_response_ = 0;  // of the next request
+  int64_t next_completion_ = 0;  // of the next request
   std::vector<Sample> active_;
   std::deque<Sample> waiting_;  // have their first token; caches are those of their prompts
   std::vector<SlotMove> moves_;

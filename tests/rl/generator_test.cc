@@ -42,18 +42,19 @@ std::vector<Request> Requests() {
   return requests;
 }
 
-bool HasEnded(const Response& response, Ending& ending) {
-  if (response.tokens.back() == kEnd) {
+bool HasEnded(const Completion& completion, Ending& ending) {
+  if (completion.tokens.back() == kEnd) {
     ending = Ending::kEndToken;
     return true;
   }
-  return static_cast<int64_t>(response.tokens.size()) == kMaxTokens;
+  return static_cast<int64_t>(completion.tokens.size()) == kMaxTokens;
 }
 
-std::string Text(const Response& response) {
-  std::string text = absl::StrFormat("%d.%d %d:", response.draw, response.sample, static_cast<int>(response.ending));
-  for (size_t i = 0; i < response.tokens.size(); ++i) {
-    text += absl::StrFormat(" %d/%a", response.tokens[i], response.log_probs[i]);
+std::string Text(const Completion& completion) {
+  std::string text =
+      absl::StrFormat("%d.%d %d:", completion.draw, completion.sample, static_cast<int>(completion.ending));
+  for (size_t i = 0; i < completion.tokens.size(); ++i) {
+    text += absl::StrFormat(" %d/%a", completion.tokens[i], completion.log_probs[i]);
   }
   return text;
 }
@@ -66,7 +67,7 @@ struct Setup {
 
 using Texts = std::map<std::pair<int64_t, int64_t>, std::string>;
 
-// All responses over all data ranks; on every pipeline rank they are the same.
+// All completions over all data ranks; on every pipeline rank they are the same.
 Texts Sample(const Setup& setup, const std::vector<Request>& requests) {
   Texts texts;
   std::mutex mutex;
@@ -96,22 +97,22 @@ Texts Sample(const Setup& setup, const std::vector<Request>& requests) {
     for (int round = 0; round < 2; ++round) {  // nothing is left over from the round before
       std::vector<Request> mine(requests.begin() + requests.size() * data / ranks,
                                 requests.begin() + requests.size() * (data + 1) / ranks);
-      const std::vector<Response> responses = (*generator)->Generate(std::move(mine), HasEnded);
+      const std::vector<Completion> completions = (*generator)->Generate(std::move(mine), HasEnded);
       const std::lock_guard lock(mutex);
-      for (const Response& response : responses) {
-        const auto [entry, is_new] = texts.insert({{response.draw, response.sample}, Text(response)});
-        EXPECT_TRUE(is_new || entry->second == Text(response)) << entry->second << "\n" << Text(response);
+      for (const Completion& completion : completions) {
+        const auto [entry, is_new] = texts.insert({{completion.draw, completion.sample}, Text(completion)});
+        EXPECT_TRUE(is_new || entry->second == Text(completion)) << entry->second << "\n" << Text(completion);
       }
     }
   });
   return texts;
 }
 
-// Log-probabilities of a response by one forward pass over prompt and response.
-std::vector<float> ForwardLogProbs(core::Model& model, const Request& request, const Response& response) {
-  core::Batch batch{.rows = 1, .length = static_cast<int64_t>(request.prompt.size() + response.tokens.size())};
+// Log-probabilities of a completion by one forward pass over prompt and completion.
+std::vector<float> ForwardLogProbs(core::Model& model, const Request& request, const Completion& completion) {
+  core::Batch batch{.rows = 1, .length = static_cast<int64_t>(request.prompt.size() + completion.tokens.size())};
   batch.tokens = request.prompt;
-  batch.tokens.insert(batch.tokens.end(), response.tokens.begin(), response.tokens.end());
+  batch.tokens.insert(batch.tokens.end(), completion.tokens.begin(), completion.tokens.end());
   for (int64_t s = 0; s < batch.length; ++s) {
     batch.positions.push_back(static_cast<int32_t>(s));
     batch.labels.push_back(s + 1 < batch.length ? batch.tokens[s + 1] : -1);
@@ -143,23 +144,23 @@ TEST_P(SamplerLaw, LogProbabilitiesAreThoseOfTheTrainersForward) {
       {.seed = 4, .decode_slots = 8, .max_prompt_tokens = kMaxPrompt, .max_tokens = kMaxTokens, .max_samples = 4});
   ASSERT_TRUE(generator.ok()) << generator.status();
   const std::vector<Request> requests = Requests();
-  const std::vector<Response> responses = (*generator)->Generate(requests, HasEnded);
+  const std::vector<Completion> completions = (*generator)->Generate(requests, HasEnded);
   size_t next = 0, ended = 0;
   for (const Request& request : requests) {
     for (int64_t sample = 0; sample < request.samples; ++sample) {
-      const Response& response = responses.at(next++);
-      ASSERT_EQ(response.draw, request.draw);
-      ASSERT_EQ(response.sample, sample);
-      ended += response.ending == Ending::kEndToken;
-      const std::vector<float> expected = ForwardLogProbs(*model, request, response);
-      ASSERT_EQ(expected.size(), response.log_probs.size());
-      EXPECT_EQ(std::memcmp(expected.data(), response.log_probs.data(), expected.size() * sizeof(float)), 0)
-          << Text(response);
+      const Completion& completion = completions.at(next++);
+      ASSERT_EQ(completion.draw, request.draw);
+      ASSERT_EQ(completion.sample, sample);
+      ended += completion.ending == Ending::kEndToken;
+      const std::vector<float> expected = ForwardLogProbs(*model, request, completion);
+      ASSERT_EQ(expected.size(), completion.log_probs.size());
+      EXPECT_EQ(std::memcmp(expected.data(), completion.log_probs.data(), expected.size() * sizeof(float)), 0)
+          << Text(completion);
     }
   }
-  EXPECT_EQ(next, responses.size());
+  EXPECT_EQ(next, completions.size());
   EXPECT_GT(ended, 0u);
-  EXPECT_LT(ended, responses.size());
+  EXPECT_LT(ended, completions.size());
 }
 
 TEST_P(SamplerLaw, NoLayoutAndNoCompanyChangesASample) {

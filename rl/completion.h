@@ -17,7 +17,7 @@ struct Request {
   std::vector<int32_t> prompt;  // not empty
 };
 
-struct Response {
+struct Completion {
   int64_t draw = 0, sample = 0;
   Ending ending = Ending::kMaxTokens;
   std::vector<int32_t> tokens;   // the end token is one of them
