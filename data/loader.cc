@@ -17,6 +17,8 @@
 #include "core/base/rng.h"
 #include "core/base/status_macros.h"
 #include "data/blend.h"
+#include "data/count_text.h"
+#include "data/epoch_order.h"
 #include "data/packing.h"
 #include "data/synthetic_rows.h"
 #include "data/token_cache.h"
@@ -57,6 +59,7 @@ struct Context {
   int64_t vocab_size;
   uint64_t seed;
   const LoadOptions& options;
+  std::span<const core::TaskConfig> tasks;
 };
 
 // A run of validation rows of one source.
@@ -65,24 +68,13 @@ struct ValidationRange {
   int64_t begin, end;
 };
 
-// "1 document", "4,358 documents".
-std::string Count(int64_t count, const char* noun) {
-  const std::string digits = absl::StrFormat("%d", count);
-  std::string text;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
-    text += digits[i];
-  }
-  return text + ' ' + noun + (count == 1 ? "" : "s");
-}
-
 absl::Status CheckSource(const core::SourceConfig& source, const std::string& key) {
   if (!source.synthetic.empty() && source.synthetic != "uniform") {
     return absl::InvalidArgumentError(
         absl::StrFormat("%s.synthetic: \"%s\" is not known; there is: uniform", key, source.synthetic));
   }
-  if (source.synthetic.empty() == source.path.empty()) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s: give either path or synthetic", key));
+  if (!source.synthetic.empty() + !source.path.empty() + !source.task.empty() != 1) {
+    return absl::InvalidArgumentError(absl::StrFormat("%s: give one of path, task and synthetic", key));
   }
   if (!(source.weight > 0) || !std::isfinite(source.weight)) {
     return absl::InvalidArgumentError(absl::StrFormat("%s.weight: %g is not a positive number", key, source.weight));
@@ -99,11 +91,20 @@ absl::Status CheckIds(const TokenSource& tokens, const std::string& path, int64_
                       path, tokens.largest_id, vocab_size, tokens.largest_id));
 }
 
-absl::StatusOr<Source> ReadSource(const core::SourceConfig& config, const Context& context, int64_t id) {
-  const DocumentBorders borders = context.config.mask_documents ? DocumentBorders::kMasked : DocumentBorders::kOpen;
+absl::StatusOr<TokenSource> OpenTokens(const core::SourceConfig& config, const Context& context,
+                                       const std::string& key) {
+  const std::string& chat_template = context.config.chat_template;
   ASSIGN_OR_RETURN(const std::string cache, CacheFolder(context.config.cache));
-  ASSIGN_OR_RETURN(TokenSource tokens,
-                   OpenTokenSource(config, context.config.chat_template, cache, context.tokenizer, context.options));
+  if (config.task.empty()) return OpenTokenSource(config, chat_template, cache, context.tokenizer, context.options);
+  ASSIGN_OR_RETURN(const TaskDocuments documents,
+                   TaskDocuments::Create(config, key, context.tasks, context.config.system, context.seed));
+  return OpenTaskTokens(documents, chat_template, cache, context.tokenizer, context.options);
+}
+
+absl::StatusOr<Source> ReadSource(const core::SourceConfig& config, const Context& context, int64_t id,
+                                  const std::string& key) {
+  const DocumentBorders borders = context.config.mask_documents ? DocumentBorders::kMasked : DocumentBorders::kOpen;
+  ASSIGN_OR_RETURN(TokenSource tokens, OpenTokens(config, context, key));
   RETURN_IF_ERROR(CheckIds(tokens, config.path, context.vocab_size));
   Source source{.id = id,
                 .rows = PackedRows(context.config.sequence_length, borders, std::move(tokens.tokens)),
@@ -126,11 +127,11 @@ absl::StatusOr<Source> MakeSource(const core::SourceConfig& config, const Contex
   const bool is_text = !config.path.ends_with(".bin") && !config.path.ends_with(".idx");
   if (is_text && context.tokenizer.vocab_size() > context.vocab_size) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("%s.path: the tokenizer has %d ids, but model.vocab_size is %d; raise that, or give another "
+        absl::StrFormat("%s: the tokenizer has %d ids, but model.vocab_size is %d; raise that, or give another "
                         "data.tokenizer",
                         key, context.tokenizer.vocab_size(), context.vocab_size));
   }
-  absl::StatusOr<Source> source = ReadSource(config, context, id);
+  absl::StatusOr<Source> source = ReadSource(config, context, id, key);
   if (!absl::IsNotFound(source.status())) return source;
   std::error_code ignored;
   return absl::NotFoundError(absl::StrFormat("%s.path: %s (relative paths count from %s)", key,
@@ -193,11 +194,7 @@ PackedLoader::Draw PackedLoader::DrawAt(int64_t position) const {
   CHECK(blend_.has_value());
   const Blend::Draw draw = (*blend_)(position);
   const Source& source = train_[draw.source];
-  const auto epoch = static_cast<uint64_t>(draw.index / source.num_train_rows);
-  const uint64_t stream = (static_cast<uint64_t>(source.id) << 32) + epoch;
-  const core::KeyedPermutation order(core::RandomKey(seed_, core::RandomPurpose::kDataOrder, stream),
-                                     static_cast<uint64_t>(source.num_train_rows));
-  return {source, static_cast<int64_t>(order(static_cast<uint64_t>(draw.index % source.num_train_rows)))};
+  return {source, DrawElement(seed_, source.id, source.num_train_rows, draw.index)};
 }
 
 core::Batch PackedLoader::TrainBatch(int64_t position, int64_t rows) const {
@@ -323,9 +320,10 @@ int64_t NumHeldOutRows(int64_t rows, double fraction) {
 }
 
 absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const core::DataConfig& config, const Tokenizer& tokenizer,
-                                                       int64_t vocab_size, uint64_t seed, const LoadOptions& options) {
+                                                       int64_t vocab_size, uint64_t seed, const LoadOptions& options,
+                                                       std::span<const core::TaskConfig> tasks) {
   RETURN_IF_ERROR(CheckConfig(config));
-  const Context context{config, tokenizer, vocab_size, seed, options};
+  const Context context{config, tokenizer, vocab_size, seed, options, tasks};
   std::vector<Source> train, validation;
   std::vector<double> weights;
   for (size_t i = 0; i < config.train.size(); ++i) {

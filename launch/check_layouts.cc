@@ -25,7 +25,7 @@ absl::StatusOr<std::vector<core::Batch>> FirstBatches(const core::Config& config
   LoadDisplay display;
   ASSIGN_OR_RETURN(const auto loader,
                    data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
-                                        static_cast<uint64_t>(config.train.seed), display.Options(0)));
+                                        static_cast<uint64_t>(config.train.seed), display.Options(0), config.tasks));
   std::vector<core::Batch> batches;
   for (int64_t step = 1; step <= steps + 1; ++step) {
     batches.push_back(

@@ -8,8 +8,8 @@
 #include "core/checkpoint/model_folder.h"
 #include "launch/load_display.h"
 #include "launch/model_loading.h"
-#include "launch/signals.h"
 #include "launch/ranks.h"
+#include "launch/signals.h"
 #include "launch/usage_error.h"
 #include "optim/weights.h"
 
@@ -50,7 +50,7 @@ absl::StatusOr<std::string> ReadGenerationConfig(const std::string& folder) {
 
 absl::Status ReadRows(const core::Config& config, const data::LoadOptions& options, RunParts& parts) {
   ASSIGN_OR_RETURN(parts.loader, data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
-                                                      static_cast<uint64_t>(config.train.seed), options));
+                                                      static_cast<uint64_t>(config.train.seed), options, config.tasks));
   return absl::OkStatus();
 }
 

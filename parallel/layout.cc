@@ -54,6 +54,7 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
                        .virtual_stages = static_cast<int>(parallel.virtual_stages),
                        .overlap = parallel.overlap,
                        .batch_rows = std::move(batch_rows),
+                       .any_rows = config.stage == "grpo",
                        .data_ranks = mesh.shape().data,
                        .data_rank = place.data,
                        .expert_ranks = mesh.shape().expert,
