@@ -60,6 +60,7 @@ core::PassMemory Executor::PlanLargest(const core::Stage& stage) const {
   const int64_t rows = std::min(Split(options_.batch_rows[0]).MostRows(), options_.micro_rows);
   for (PassMode mode : {PassMode::kForwardOnly, PassMode::kTrainImmediate, PassMode::kTrain}) {
     if (mode == PassMode::kTrain && !deferred) continue;
+    if (mode != PassMode::kForwardOnly && options_.use == ExecutorUse::kForward) continue;
     core::PassShape shape{mode, rows, options_.length, options_.predict_ahead && mode != PassMode::kForwardOnly};
     shape.group_rows.assign(options_.expert_ranks, rows);
     if (stage.part().loss && mode != PassMode::kForwardOnly) shape.policy = options_.policy;
@@ -289,6 +290,7 @@ void Executor::RunCells(const Step& step, absl::FunctionRef<void(const Cell&)> c
 
 void Executor::Train(const core::Batch& batch, const core::LossWeights& weights, const core::StepStatistics& statistics,
                      const std::function<void(const core::Stage&)>& stage_done) {
+  CHECK(options_.use == ExecutorUse::kTraining);
   const BatchSplit split = Split(batch.rows);
   const Step step{batch, split, PlanFor(split.NumMicro(), true), weights, statistics, true};
   num_passes_left_ = step.plan.num_passes;

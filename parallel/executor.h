@@ -22,7 +22,10 @@
 
 namespace conclave::parallel {
 
+enum class ExecutorUse { kTraining, kForward };  // kForward: Evaluate alone, of models of any purpose
+
 struct ExecutorOptions {
+  ExecutorUse use = ExecutorUse::kTraining;
   std::string schedule = "1f1b";
   int virtual_stages = 1;
   bool overlap = true;              // of the two halves of a cell; never changes a bit
