@@ -6,6 +6,7 @@
 #include "core/base/status_macros.h"
 #include "core/checkpoint/file_io.h"
 #include "core/checkpoint/model_folder.h"
+#include "data/sft_loader.h"
 #include "launch/load_display.h"
 #include "launch/model_loading.h"
 #include "launch/ranks.h"
@@ -49,8 +50,7 @@ absl::StatusOr<std::string> ReadGenerationConfig(const std::string& folder) {
 }
 
 absl::Status ReadRows(const core::Config& config, const data::LoadOptions& options, RunParts& parts) {
-  ASSIGN_OR_RETURN(parts.loader, data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
-                                                      static_cast<uint64_t>(config.train.seed), options, config.tasks));
+  ASSIGN_OR_RETURN(parts.loader, OpenLoader(config, parts, options));
   return absl::OkStatus();
 }
 
@@ -89,6 +89,14 @@ absl::Status LoadFrom(const std::string& from, core::Model& model) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<data::Loader>> OpenLoader(const core::Config& config, const RunParts& parts,
+                                                         const data::LoadOptions& options) {
+  const int64_t vocab_size = parts.model_config.vocab_size;
+  if (config.stage == "sft") return data::CreateSftLoader(config, *parts.tokenizer, vocab_size, options);
+  return data::Loader::Create(config.data, *parts.tokenizer, vocab_size, static_cast<uint64_t>(config.train.seed),
+                              options, config.tasks);
+}
 
 std::string InstructionSet(const core::Device& device) {
   const std::string description = device.Description();
