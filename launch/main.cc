@@ -32,6 +32,7 @@
 #include "launch/ranks.h"
 #include "launch/reference_page.h"
 #include "launch/schedule.h"
+#include "launch/score.h"
 #include "launch/tokenize.h"
 #include "launch/train.h"
 #include "launch/usage_error.h"
@@ -39,6 +40,7 @@
 #include "launch/verify.h"
 #include "parallel/job.h"
 #include "parallel/schedule.h"
+#include "rl/reward/reward.h"
 
 namespace conclave::launch {
 namespace {
@@ -226,6 +228,25 @@ void AddTokenize(CLI::App& root, TokenizeOptions& options, Command& command) {
   app.callback([&] { command.run = [&] { return Tokenize(options); }; });
 }
 
+void AddScore(CLI::App& root, ScoreOptions& options, Command& command) {
+  CLI::App& app = *root.add_subcommand("score", "what responses in a file are worth, by the rewards of training");
+  app.add_option("FILE", options.file, "JSON lines with `response` and `answer`, plain, .gz or .zst")
+      ->required()
+      ->type_name(kFile);
+  options.reward.name = "math";
+  options.reward.fallback = "last_number";
+  AddChoices(*app.add_option("--reward", options.reward.name, "which one")->capture_default_str(), rl::RewardNames());
+  AddChoices(*app.add_option("--fallback", options.reward.fallback,
+                             "the answer of a response without <answer> and \\boxed{}: its last number, or none")
+                  ->capture_default_str(),
+             {"last_number", "none"});
+  app.add_option("--language", options.reward.language, "--reward language: en, zh, ru, ...")->capture_default_str();
+  app.add_option("--out", options.out, "copy each line to this file, with its `reward` and `reason`")->type_name(kFile);
+  app.add_flag("--json", options.json, "one JSON object instead of a table");
+  AddThreads(app, options.threads);
+  app.callback([&] { command.run = [&] { return Score(options); }; });
+}
+
 void AddSchedule(CLI::App& root, ScheduleOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("schedule", "what each rank of a pipeline does when, and what the bubble is");
   CLI::Option* name = app.add_option("NAME", options.name, absl::StrJoin(parallel::kScheduleNames, ", "));
@@ -345,6 +366,7 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   TokenizeOptions tokenize;
   CheckLayoutsOptions check_layouts;
   ScheduleOptions schedule;
+  ScoreOptions score;
   HelpOptions help;
   std::string shell;
   AddTrain(app, train, job, command);
@@ -355,6 +377,7 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   AddTokenize(app, tokenize, command);
   AddCheckLayouts(app, check_layouts, command);
   AddSchedule(app, schedule, command);
+  AddScore(app, score, command);
   AddHelp(app, help, command);
   AddCompletion(app, shell, command);
   if (argc < 2) {

@@ -19,6 +19,7 @@ packages=(
   libutf8proc-dev        # Unicode normalization of tokenizers
   libcli11-dev           # command line
   libxxhash-dev          # checksums
+  libboost-dev           # Multiprecision: closed forms to 80 digits, when answers are compared
   libopenmpi-dev         # many ranks
   openmpi-bin            # mpirun
   libgtest-dev           # GoogleTest

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/tokenize_jsonl.h"
 
-#include <stdio.h>
-
-#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -16,49 +13,17 @@
 
 #include "core/base/json_tree.h"
 #include "core/base/status_macros.h"
-#include "core/checkpoint/file_io.h"
 #include "data/json_line.h"
 #include "data/source_files.h"
 #include "data/text_source.h"
 #include "data/tokenizer.h"
+#include "launch/line_sink.h"
 #include "launch/model_loading.h"
 
 namespace conclave::launch {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
-
-// Where lines go: a file that replaces an older one only when it is complete, or standard output.
-class LineSink {
- public:
-  static absl::StatusOr<LineSink> Create(const std::string& path) {
-    LineSink sink;
-    sink.path_ = path;
-    if (path.empty()) return sink;
-    ASSIGN_OR_RETURN(core::OutputFile file, core::OutputFile::Create(path + ".tmp", 0));
-    sink.file_.emplace(std::move(file));
-    return sink;
-  }
-
-  absl::Status Write(std::string_view text) {
-    if (file_) return file_->Append(text.data(), static_cast<int64_t>(text.size()));
-    if (fwrite(text.data(), 1, text.size(), stdout) == text.size()) return absl::OkStatus();
-    return absl::UnavailableError("standard output: cannot write");
-  }
-
-  absl::Status Finish() {
-    if (!file_) return absl::OkStatus();
-    RETURN_IF_ERROR(file_->Finish().status());
-    if (::rename((path_ + ".tmp").c_str(), path_.c_str()) == 0) return absl::OkStatus();
-    const int error = errno;
-    core::RemoveTree(path_ + ".tmp").IgnoreError();
-    return core::FileError(error, "cannot write", path_);
-  }
-
- private:
-  std::string path_;
-  std::optional<core::OutputFile> file_;
-};
 
 class Annotator {
  public:

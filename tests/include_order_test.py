@@ -30,6 +30,7 @@ VENDOR = {
     r"^pcre2\.h": r"^data/",
     r"^utf8proc\.h": r"^data/",
     r"^CLI/": r"^launch/",
+    r"^boost/": r"^rl/reward/math_numeric\.cc$",
 }
 BACKENDS = re.compile(r"^core/device/(cpu|cuda)/")
 
