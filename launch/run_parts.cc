@@ -78,14 +78,7 @@ absl::Status ReadProblems(const core::Config& config, RunParts& parts) {
 absl::Status ReadRows(const core::Config& config, const data::LoadOptions& options, RunParts& parts) {
   RETURN_IF_ERROR(ReadProblems(config, parts));
   if (config.stage == "grpo") return absl::OkStatus();
-  const int64_t vocabulary = parts.model_config.vocab_size;
-  if (config.stage == "sft") {
-    ASSIGN_OR_RETURN(parts.loader, data::CreateSftLoader(config, *parts.tokenizer, vocabulary, options));
-  } else {
-    ASSIGN_OR_RETURN(parts.loader,
-                     data::Loader::Create(config.data, *parts.tokenizer, vocabulary,
-                                          static_cast<uint64_t>(config.train.seed), options, config.tasks));
-  }
+  ASSIGN_OR_RETURN(parts.loader, OpenLoader(config, parts, options));
   parts.data_fingerprint = parts.loader->Fingerprint();
   return absl::OkStatus();
 }
@@ -140,6 +133,14 @@ absl::Status SetFirstWeights(const core::Config& config, parallel::Job& job, cor
 }
 
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<data::Loader>> OpenLoader(const core::Config& config, const RunParts& parts,
+                                                         const data::LoadOptions& options) {
+  const int64_t vocab_size = parts.model_config.vocab_size;
+  if (config.stage == "sft") return data::CreateSftLoader(config, *parts.tokenizer, vocab_size, options);
+  return data::Loader::Create(config.data, *parts.tokenizer, vocab_size, static_cast<uint64_t>(config.train.seed),
+                              options, config.tasks);
+}
 
 std::string InstructionSet(const core::Device& device) {
   const std::string description = device.Description();

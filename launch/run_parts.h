@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "core/base/trace.h"
 #include "core/config/config.h"
@@ -47,6 +48,10 @@ std::string InstructionSet(const core::Device& device);
 // Fills in what the tokenizer or the folder of model.from decides. In `config` it completes the model unless a folder
 // gives it.
 absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts);
+
+// The rows that the stage trains on. Tokenizer and model config are there.
+absl::StatusOr<std::unique_ptr<data::Loader>> OpenLoader(const core::Config& config, const RunParts& parts,
+                                                         const data::LoadOptions& options);
 
 // Everything else; weights are zero. Rank 0 shows how far the reading of data is; Cancelled if a signal to any rank
 // stops it. Collective, errors agreed on. The job outlives the parts.
