@@ -56,8 +56,8 @@ class FieldReader final : public core::JsonEvents {
   }
   bool Other(const char* kind) {
     if (depth_ == 0) return Refuse(absl::StrFormat("%s, not a JSON object", kind));
-    if (depth_ > 1 || at_ == nullptr) return true;
-    return Refuse(absl::StrFormat("the field \"%s\" is %s, not a text", at_->name, kind));
+    if (depth_ == 1 && at_ != nullptr) at_->kind = kind;
+    return true;
   }
 
   std::span<JsonField> fields_;
@@ -80,7 +80,7 @@ absl::Status ReadFile(const SourceFile& file, const LineSink& sink) {
 absl::Status ReadFields(std::string_view line, const core::JsonSource& source, std::span<JsonField> fields,
                         std::string& keys) {
   keys.clear();
-  for (JsonField& field : fields) field.value.reset();
+  for (JsonField& field : fields) field.value.reset(), field.kind.clear();
   FieldReader reader(fields, keys);
   return core::ReadJson(line, source, {.max_bytes = TextSource::kMaxLineBytes, .checks = core::JsonChecks::kTopLevel},
                         reader);

@@ -17,6 +17,7 @@ namespace conclave::data {
 struct JsonField {
   std::string name;
   std::optional<std::string> value = {};  // of a number its text
+  std::string kind = {};                  // of a value that is neither: "an array", "null", ...
 };
 
 // Fills the values of the fields that the line has; errors begin with `source`. `keys` gets all names, for messages.

@@ -45,9 +45,16 @@ class RecordForm {
   }
 
  private:
+  static std::string WrongKind(const JsonField& field) {
+    return absl::StrFormat("the field \"%s\" is %s, not a text", field.name, field.kind);
+  }
+
   std::string Missing() const {
     std::string names;
-    for (size_t i = 1; i < fields_.size(); ++i) names += (names.empty() ? "\"" : ", \"") + fields_[i].name + "\"";
+    for (size_t i = 1; i < fields_.size(); ++i) {
+      if (!fields_[i].kind.empty()) return WrongKind(fields_[i]);
+      names += (names.empty() ? "\"" : ", \"") + fields_[i].name + "\"";
+    }
     return absl::StrFormat("no field %s; the object has: %s. Name it as prompt_field", names,
                            keys_.empty() ? "nothing" : keys_);
   }
@@ -56,6 +63,7 @@ class RecordForm {
     if (absl::StripAsciiWhitespace(*prompt.value).empty()) {
       return absl::StrFormat("the field \"%s\" is empty", prompt.name);
     }
+    if (!fields_[0].kind.empty()) return WrongKind(fields_[0]);
     if (!fields_[0].value) {
       return absl::StrFormat("no field \"%s\" to compare a response with; the object has: %s. Name it as answer_field",
                              fields_[0].name, keys_);

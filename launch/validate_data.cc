@@ -108,7 +108,8 @@ class Validation {
     LoadDisplay display;  // gone before anything else is printed
     if (source.task.empty()) return data::InspectSource(source, chat_template, tokenizer, display.Options(threads_));
     ASSIGN_OR_RETURN(const auto documents, data::TaskDocuments::Create(source, key, config_.tasks, config_.data.system,
-                                                                       static_cast<uint64_t>(config_.train.seed)));
+                                                                       static_cast<uint64_t>(config_.train.seed),
+                                                                       data::DocumentUse::kPretraining));
     return data::InspectDocuments(documents, chat_template, tokenizer, display.Options(threads_));
   }
   void Refuse(const std::string& why) {

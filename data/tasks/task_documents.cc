@@ -50,13 +50,14 @@ class DocumentReader final : public ByteReader {
 
 absl::StatusOr<TaskDocuments> TaskDocuments::Create(const core::SourceConfig& source, const std::string& key,
                                                     std::span<const core::TaskConfig> tasks, const std::string& system,
-                                                    uint64_t seed) {
+                                                    uint64_t seed, DocumentUse use) {
   if (source.count <= 0) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%s.count: say how many problems of the task become documents, e.g. count: 10000", key));
   }
-  ASSIGN_OR_RETURN(TaskSplit split, TaskSplit::Open(source, key, tasks, seed));
-  TaskDocuments documents(std::move(split), source, system, seed);
+  const uint64_t own_seed = core::RandomKey(seed, core::RandomPurpose::kTask, static_cast<uint64_t>(use));
+  ASSIGN_OR_RETURN(TaskSplit split, TaskSplit::Open(source, key, tasks, own_seed));
+  TaskDocuments documents(std::move(split), source, system, own_seed);
   for (const core::TaskConfig& task : tasks) {
     if (task.name != source.task) continue;
     documents.parameters_ += absl::StrFormat(" %s %d %d %s %d %a", task.name, task.digits, task.terms, task.operators,

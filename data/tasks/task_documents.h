@@ -19,12 +19,15 @@
 
 namespace conclave::data {
 
+// Different uses with the same seed see different problems.
+enum class DocumentUse { kPretraining = 16, kDemonstrations };
+
 class TaskDocuments {
  public:
   // The source names one of `tasks` and says how many. system: text of the first message of all; "": none.
   static absl::StatusOr<TaskDocuments> Create(const core::SourceConfig& source, const std::string& key,
                                               std::span<const core::TaskConfig> tasks, const std::string& system,
-                                              uint64_t seed);
+                                              uint64_t seed, DocumentUse use);
 
   const std::string& name() const { return name_; }  // "addition/train"
   int64_t count() const { return count_; }

@@ -33,7 +33,7 @@ std::vector<core::TaskConfig> Tasks(int64_t digits = 3) {
 
 TaskDocuments Create(const core::SourceConfig& source, const std::vector<core::TaskConfig>& tasks, uint64_t seed = 1,
                      const std::string& system = "") {
-  auto documents = TaskDocuments::Create(source, "data.train.0", tasks, system, seed);
+  auto documents = TaskDocuments::Create(source, "data.train.0", tasks, system, seed, DocumentUse::kPretraining);
   EXPECT_TRUE(documents.ok()) << documents.status();
   return *std::move(documents);
 }
@@ -152,7 +152,8 @@ TEST(TaskDocuments, BecomeRowsThroughTheTokenCache) {
 
 TEST(TaskDocuments, SaysWhatIsMissing) {
   const auto error = [](const core::SourceConfig& source) {
-    return std::string(TaskDocuments::Create(source, "data.train.0", Tasks(), "", 1).status().message());
+    return std::string(
+        TaskDocuments::Create(source, "data.train.0", Tasks(), "", 1, DocumentUse::kPretraining).status().message());
   };
   EXPECT_EQ(error(Source(0)),
             "data.train.0.count: say how many problems of the task become documents, e.g. count: 10000");
