@@ -18,6 +18,7 @@ const std::vector<PolicyRule>& Rules() {
       {.kl = 0.04},
       {.kl = 0.5, .estimator = Kl::kK1},
       {.dual = 3, .kl = 0.5, .estimator = Kl::kK2},
+      {.kl = 0.5, .estimator = Kl::kWeightedK3},
       {.ratio = Ratio::kSequence, .clip_low = 3e-2, .clip_high = 4e-2},
       {.ratio = Ratio::kSequence, .clip_low = 0.3, .clip_high = 0.3, .dual = 1.4, .kl = 0.1},
       {.ratio = Ratio::kSequence, .cap = 1.05, .kl = 0.1, .estimator = Kl::kK2},
@@ -147,8 +148,8 @@ void RunPolicyLoss(Kernels& k, const Tensors& t) {
 OpCase MakePolicyLossCase() {
   OpCase c{.name = "policy_loss",
            .dims = "rows x length x rule",
-           .shapes = {{0, 5, 0}, {1, 1, 0}, {1, 4, 7}},
-           .bench_shapes = {{64, 512, 0}, {64, 512, 7}},
+           .shapes = {{0, 5, 0}, {1, 1, 0}, {1, 4, 8}},
+           .bench_shapes = {{64, 512, 0}, {64, 512, 8}},
            .dtypes = {DType::kF32}};
   for (size_t rule = 0; rule < Rules().size(); ++rule) {
     c.shapes.push_back({3, 40, static_cast<int64_t>(rule)});
