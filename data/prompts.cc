@@ -7,6 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_format.h"
 
+#include "core/base/hash.h"
 #include "core/base/status_macros.h"
 #include "data/count_text.h"
 #include "data/epoch_order.h"
@@ -56,6 +57,25 @@ Prompt PromptSet::At(int64_t draw) const {
   const PromptSource& source = sources_[drawn.source];
   if (!source.size()) return source.At(drawn.index);
   return source.At(DrawElement(seed_, drawn.source, *source.size(), drawn.index));
+}
+
+std::string PromptSet::Fingerprint() const {
+  constexpr int64_t kFirstOfEndless = 64;
+  core::Hasher hasher;
+  const auto add = [&hasher](const std::string& text) {
+    const auto bytes = static_cast<int64_t>(text.size());
+    hasher.Update(&bytes, sizeof(bytes));
+    hasher.Update(text.data(), text.size());
+  };
+  for (const PromptSource& source : sources_) {
+    add(source.name());
+    for (int64_t i = 0; i < source.size().value_or(kFirstOfEndless); ++i) {
+      const Prompt prompt = source.At(i);
+      add(prompt.text);
+      add(prompt.answer);
+    }
+  }
+  return hasher.HexDigest();
 }
 
 std::string PromptSet::Description() const {

@@ -24,6 +24,8 @@ class PromptSet {
   Prompt At(int64_t draw) const;
 
   const std::vector<PromptSource>& sources() const { return sources_; }
+  // 32 hexadecimal digits over the problems and answers of all sources; of endless ones over their first.
+  std::string Fingerprint() const;
   // One line for the banner: "7,473 prompts of gsm8k/train.jsonl (12 too long), addition/train without end".
   std::string Description() const;
 

@@ -241,9 +241,18 @@ void AddScore(CLI::App& root, ScoreOptions& options, Command& command) {
                   ->capture_default_str(),
              {"last_number", "none"});
   app.add_option("--language", options.reward.language, "--reward language: en, zh, ru, ...")->capture_default_str();
+  app.add_option("--command", options.reward.command,
+                 "--reward program: the program and its arguments, which reads and writes JSON lines. Put it last")
+      ->type_name(kFile)
+      ->expected(1, 1000);
+  app.add_option("--timeout", options.reward.timeout_seconds, "--reward program: seconds for a batch of lines")
+      ->type_name("SECONDS")
+      ->capture_default_str()
+      ->check(Above(0, 1e6));
   app.add_option("--out", options.out, "copy each line to this file, with its `reward` and `reason`")->type_name(kFile);
   app.add_flag("--json", options.json, "one JSON object instead of a table");
   AddThreads(app, options.threads);
+  app.footer("Exit codes: 0 scored, 1 a line is broken or the program failed on more than half, 2 wrong usage.");
   app.callback([&] { command.run = [&] { return Score(options); }; });
 }
 

@@ -124,6 +124,7 @@ std::vector<Slice> ScoreLines(std::span<const Line> lines, const rl::Reward& rew
 struct Summary {
   int64_t responses = 0;
   double sum = 0;
+  std::string first_failure;  // of a verifier
   std::array<int64_t, rl::kNumOutcomes> by_outcome = {};
 
   double Mean() const { return responses == 0 ? 0 : sum / static_cast<double>(responses); }
@@ -131,6 +132,7 @@ struct Summary {
     ++responses;
     sum += score.value;
     ++by_outcome[static_cast<size_t>(score.outcome)];
+    if (score.outcome == rl::Outcome::kVerifierFailed && first_failure.empty()) first_failure = score.reason;
   }
 };
 
@@ -172,6 +174,9 @@ absl::StatusOr<std::unique_ptr<rl::Reward>> CreateReward(const core::RewardConfi
   if (config.name == "length" || config.name == "overlong") {
     return UsageError(absl::StrFormat("--reward: %s counts tokens, which a file of texts does not have", config.name));
   }
+  if (config.name != "program" && !config.command.empty()) {
+    return UsageError("--command: has no effect without --reward program");
+  }
   absl::StatusOr<std::unique_ptr<rl::Reward>> reward = rl::CreateReward(config);
   if (!reward.ok()) return UsageError(absl::StrFormat("--%s", reward.status().message()));
   return reward;
@@ -197,7 +202,12 @@ absl::StatusOr<ExitCode> Score(const ScoreOptions& options) {
   }
   if (sink) RETURN_IF_ERROR(sink->Finish());
   options.json ? PrintJson(summary) : Print(summary);
-  return ExitCode::kDone;
+  const int64_t failed = summary.by_outcome[static_cast<size_t>(rl::Outcome::kVerifierFailed)];
+  if (static_cast<double>(failed) <= options.reward.max_failed * static_cast<double>(summary.responses)) {
+    return ExitCode::kDone;
+  }
+  return absl::UnavailableError(
+      absl::StrFormat("%d of %d responses were not judged; %s", failed, summary.responses, summary.first_failure));
 }
 
 }  // namespace conclave::launch

@@ -20,8 +20,10 @@ struct Request {
 struct Completion {
   int64_t draw = 0, sample = 0;
   Ending ending = Ending::kMaxTokens;
-  std::vector<int32_t> tokens;   // the end token is one of them
-  std::vector<float> log_probs;  // by token: of log-softmax(logits / T) over the whole vocabulary
+  std::vector<int32_t> tokens;            // the end token is one of them
+  std::vector<float> log_probs;           // by token: of log-softmax(logits / T) over the whole vocabulary
+  std::vector<float> filtered_log_probs;  // of the distribution that was drawn from; empty where nothing is filtered
+  double entropy = 0;                     // of log-softmax(logits / T), nats, sum over tokens
 };
 
 }  // namespace conclave::rl

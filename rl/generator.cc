@@ -2,8 +2,8 @@
 #include "rl/generator.h"
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
+#include <cstring>
 #include <utility>
 
 #include "core/base/check.h"
@@ -20,6 +20,7 @@ namespace {
 
 constexpr int64_t kPromptSlots = 32;        // of a wave
 constexpr int64_t kTokensOfReading = 2048;  // computed at once when prompts are read
+constexpr int64_t kResultWords = sizeof(Drawn) / sizeof(int32_t);
 constexpr int64_t kPositionBits = 20, kSampleBits = 12;
 
 // One rank for each stage; where two hold it, the one with less to do.
@@ -93,7 +94,7 @@ absl::Status Generator::AllocateStages() {
   core::Arena arena("sampling");
   const auto allocate = [&] {
     counts_ = arena.Allocate(DType::kI64, {experts_->size()});
-    results_ = arena.Allocate(DType::kI32, {num_waves_, 2 * drawn});
+    results_ = arena.Allocate(DType::kI32, {num_waves_, kResultWords * drawn});
     if (!draws) return;
     logits_ = arena.Allocate(DType::kF32, {rows, model_.config().vocab_size});
     gathered_ = arena.Allocate(model_.dtype(), {rows, model_.config().hidden_size});
@@ -109,7 +110,9 @@ absl::Status Generator::AllocateStages() {
                .key = core::RandomKey(options_.seed, core::RandomPurpose::kSampling, 0),
                .draw_ids = arena.Allocate(DType::kI64, {rows}),
                .tokens = arena.Allocate(DType::kI32, {rows}),
-               .log_probs = arena.Allocate(DType::kF32, {rows})};
+               .log_probs = arena.Allocate(DType::kF32, {rows}),
+               .filtered_log_probs = arena.Allocate(DType::kF32, {rows}),
+               .entropy = arena.Allocate(DType::kF32, {rows})};
   };
   allocate();
   ASSIGN_OR_RETURN(memory_, model_.device().Allocate(arena.peak(), "sampling"));
@@ -130,6 +133,8 @@ std::vector<Completion> Generator::Generate(std::vector<Request> requests, const
   const auto start = std::chrono::steady_clock::now();
   std::vector<std::unique_ptr<Wave>> waves;
   const size_t count = requests.size();
+  const bool filtered = options_.top_p < 1 || options_.top_k > 0 || options_.min_p > 0;
+  const auto filters = filtered ? SlotQueue::Filters::kSome : SlotQueue::Filters::kNone;
   for (int w = 0; w < num_waves_; ++w) {
     std::vector<Request> share(std::make_move_iterator(requests.begin() + count * w / num_waves_),
                                std::make_move_iterator(requests.begin() + count * (w + 1) / num_waves_));
@@ -138,7 +143,7 @@ std::vector<Completion> Generator::Generate(std::vector<Request> requests, const
       CHECK_LE(static_cast<int64_t>(request.prompt.size()), options_.max_prompt_tokens);
       CHECK_LE(request.samples, options_.max_samples);
     }
-    waves.emplace_back(new Wave{.queue = SlotQueue(std::move(share), wave_slots_, has_ended),
+    waves.emplace_back(new Wave{.queue = SlotQueue(std::move(share), wave_slots_, filters, has_ended),
                                 .first_slot = w * (wave_slots_ + prompt_slots_),
                                 .device_results = results_.Slice(0, w, 1).MergeFirst()});
   }
@@ -224,14 +229,14 @@ void Generator::PlanDecoding(Wave& wave) {
 void Generator::TakeResults(Wave& wave) {
   const int64_t n = wave.num_drawn;
   if (n > 0 && pipeline_->rank() != last_rank_) {
-    const Tensor results = wave.device_results.Slice(0, 0, 2 * n);
+    const Tensor results = wave.device_results.Slice(0, 0, kResultWords * n);
     pipeline_->Wait(model_.stream(), pipeline_->Receive(model_.stream(), results, last_rank_, num_stages_));
-    wave.results.resize(2 * n);
+    wave.results.resize(kResultWords * n);
     model_.device().CopyToHost(model_.stream(), results, wave.results.data());
     model_.device().Synchronize(model_.stream());
   }
   drawn_.resize(n);
-  for (int64_t i = 0; i < n; ++i) drawn_[i] = {wave.results[i], std::bit_cast<float>(wave.results[n + i])};
+  if (n > 0) std::memcpy(static_cast<void*>(drawn_.data()), wave.results.data(), n * sizeof(Drawn));
   wave.reading ? wave.queue.AddFirst(drawn_) : wave.queue.AddNext(drawn_);
 }
 
@@ -295,10 +300,10 @@ void Generator::Draw(Wave& wave, core::DecodeStage& decode, Tensor hidden) {
   }
   decode.Logits(hidden, logits);
   sample_.logits = logits;
-  wave.results.resize(2 * wave.num_drawn);
+  wave.results.resize(kResultWords * wave.num_drawn);
   const auto store = [&](int64_t row, int64_t place) {
-    wave.results[place] = drawn_tokens_[row];
-    wave.results[wave.num_drawn + place] = std::bit_cast<int32_t>(drawn_log_probs_[row]);
+    const Drawn drawn{drawn_tokens_[row], drawn_log_probs_[row], drawn_filtered_[row], drawn_entropy_[row]};
+    std::memcpy(wave.results.data() + kResultWords * place, &drawn, sizeof(Drawn));
   };
   if (!wave.reading) {
     DrawSample(wave, 0);
@@ -317,6 +322,8 @@ void Generator::DrawSample(const Wave& wave, int64_t sample) {
   draw_ids_.resize(wave.rows);
   drawn_tokens_.resize(wave.rows);
   drawn_log_probs_.resize(wave.rows);
+  drawn_filtered_.resize(wave.rows);
+  drawn_entropy_.resize(wave.rows);
   for (int64_t row = 0; row < wave.rows; ++row) {
     if (wave.reading) {
       draw_ids_[row] = DrawId(wave.prompts[row].draw, wave.prompts[row].first_sample + sample, 0);
@@ -329,11 +336,15 @@ void Generator::DrawSample(const Wave& wave, int64_t sample) {
   args.draw_ids = sample_.draw_ids.Slice(0, 0, wave.rows);
   args.tokens = sample_.tokens.Slice(0, 0, wave.rows);
   args.log_probs = sample_.log_probs.Slice(0, 0, wave.rows);
+  args.filtered_log_probs = sample_.filtered_log_probs.Slice(0, 0, wave.rows);
+  args.entropy = sample_.entropy.Slice(0, 0, wave.rows);
   core::Device& device = model_.device();
   device.CopyToDevice(model_.stream(), draw_ids_.data(), args.draw_ids);
   model_.kernels().Sample(args);
   device.CopyToHost(model_.stream(), args.tokens, drawn_tokens_.data());
   device.CopyToHost(model_.stream(), args.log_probs, drawn_log_probs_.data());
+  device.CopyToHost(model_.stream(), args.filtered_log_probs, drawn_filtered_.data());
+  device.CopyToHost(model_.stream(), args.entropy, drawn_entropy_.data());
   device.Synchronize(model_.stream());
 }
 

@@ -67,7 +67,7 @@ class Generator {
     std::span<const Request> prompts;
     std::vector<int32_t> tokens, positions;  // [rows, length]
     std::vector<int64_t> group_rows;
-    std::vector<int32_t> results;      // tokens drawn by the call before, then the bits of their log-probabilities
+    std::vector<int32_t> results;      // of the call before, as Drawn by bits
     core::Tensor device_results = {};  // i32 [...]: the same on their way
     std::vector<parallel::Ticket> results_sent = {};
   };
@@ -105,10 +105,10 @@ class Generator {
   core::Tensor logits_, gathered_;  // [rows, V], [rows, D]
   core::Permutation last_tokens_;   // which rows of a reading are drawn from
   core::SampleArgs sample_;
-  core::Tensor counts_, results_;  // i64 [expert ranks]; i32 [2 x tokens of a call]
+  core::Tensor counts_, results_;  // i64 [expert ranks]; i32 [waves, tokens of a call x 4], kept to receive
   std::vector<int64_t> draw_ids_;
   std::vector<int32_t> drawn_tokens_;
-  std::vector<float> drawn_log_probs_;
+  std::vector<float> drawn_log_probs_, drawn_filtered_, drawn_entropy_;
   std::vector<Drawn> drawn_;
   GeneratorSpeed speed_;
 };

@@ -11,6 +11,7 @@
 #include "core/base/exact_math.h"
 #include "core/base/status_macros.h"
 #include "rl/advantage.h"
+#include "rl/evaluation.h"
 #include "rl/rollout_packing.h"
 #include "rl/rollout_text.h"
 
@@ -187,17 +188,7 @@ void Grpo::Weigh(int64_t step) {
   ForEachEpisode(groups_, [&](Group&, Episode& episode) {
     if (grpo.truncated == "mask" && episode.completion.ending == Ending::kMaxTokens) episode.counted = false;
   });
-  const bool stale = !groups_.empty() && groups_[0].episodes[0].version < step - 1;
-  if (stale && grpo.off_policy.correction == "truncate") {
-    ComputeLogProbs(parts_.log_probs, &Episode::old_log_probs);
-    ForEachEpisode(groups_, [&](Group&, Episode& episode) {
-      episode.importance.clear();
-      for (size_t t = 0; t < episode.old_log_probs.size(); ++t) {
-        const double drawn = episode.completion.log_probs[t], now = episode.old_log_probs[t];
-        episode.importance.push_back(static_cast<float>(std::min(core::ExactExp(now - drawn), grpo.off_policy.cap)));
-      }
-    });
-  }
+  if (grpo.off_policy.correction == "truncate") Correct(step);
   if (parts_.reference != nullptr) ComputeLogProbs(*parts_.reference, &Episode::reference_log_probs);
   const bool by_token = grpo.kl.place == "reward" && grpo.advantage.baseline == "batch";
   if (grpo.kl.place == "reward" && grpo.kl.coefficient > 0) {
@@ -208,6 +199,23 @@ void Grpo::Weigh(int64_t step) {
     }
   }
   ComputeAdvantages(grpo.advantage, groups_);
+}
+
+// Weights min(p / q, cap): p of the weights as they are before the update, q of the distribution that was drawn from,
+// which is another where weights are older or unlikely tokens were left out.
+void Grpo::Correct(int64_t step) {
+  const bool stale = !groups_.empty() && groups_[0].episodes[0].version < step - 1;
+  if (stale) ComputeLogProbs(*parts_.log_probs, &Episode::old_log_probs);
+  ForEachEpisode(groups_, [&](Group&, Episode& episode) {
+    const Completion& drawn = episode.completion;
+    const std::vector<float>& before = drawn.filtered_log_probs.empty() ? drawn.log_probs : drawn.filtered_log_probs;
+    const std::vector<float>& now = stale ? episode.old_log_probs : drawn.log_probs;
+    episode.importance.clear();
+    for (size_t t = 0; t < now.size(); ++t) {
+      const double ratio = core::ExactExp(static_cast<double>(now[t]) - static_cast<double>(before[t]));
+      episode.importance.push_back(static_cast<float>(std::min(ratio, config_.grpo.off_policy.cap)));
+    }
+  });
 }
 
 absl::Status Grpo::CheckSampler(int64_t step, const optim::PolicyMetrics& policy, GrpoMetrics& metrics) const {
@@ -250,6 +258,7 @@ absl::Status Grpo::Update(int64_t step, GrpoMetrics& metrics) {
     metrics.update = std::move(now);
     ++metrics.updates;
   }
+  metrics.trained_tokens = tokens;
   metrics.padding = places > 0 ? 1.0 - static_cast<double>(tokens) / static_cast<double>(places) : 0;
   return absl::OkStatus();
 }
@@ -257,10 +266,6 @@ absl::Status Grpo::Update(int64_t step, GrpoMetrics& metrics) {
 void Grpo::Describe(int64_t step, GrpoMetrics& metrics) const {
   std::vector<double> rewards, lengths, advantages;
   metrics.parts.assign(config_.reward.size(), 0.0);
-  double best = 0;
-  for (const Group& group : groups_) {
-    for (const Episode& episode : group.episodes) best = std::max(best, episode.parts[0]);
-  }
   int64_t solved_all = 0, solved_none = 0, no_spread = 0, truncated = 0, counted = 0, age = 0;
   for (const Group& group : groups_) {
     int64_t solved = 0;
@@ -270,10 +275,13 @@ void Grpo::Describe(int64_t step, GrpoMetrics& metrics) const {
       metrics.tokens += static_cast<int64_t>(episode.completion.tokens.size());
       if (group.kept && episode.counted) advantages.push_back(episode.advantage);
       for (size_t i = 0; i < metrics.parts.size(); ++i) metrics.parts[i] += episode.parts[i];
-      solved += best > 0 && episode.parts[0] == best;
+      solved += Solved(episode);
       truncated += episode.completion.ending == Ending::kMaxTokens;
       counted += group.kept && episode.counted;
       age += step - 1 - episode.version;
+      metrics.verifier_failed += std::find(episode.failed.begin(), episode.failed.end(), true) != episode.failed.end();
+      metrics.entropy += episode.completion.entropy;
+      metrics.prompt_length += static_cast<double>(group.prompt.size());
       ++metrics.samples;
     }
     ++metrics.groups;
@@ -285,6 +293,8 @@ void Grpo::Describe(int64_t step, GrpoMetrics& metrics) const {
     return all > 0 ? static_cast<double>(part) / static_cast<double>(all) : 0.0;
   };
   for (double& part : metrics.parts) part /= std::max<double>(static_cast<double>(metrics.samples), 1);
+  metrics.entropy /= std::max<double>(static_cast<double>(metrics.tokens), 1);
+  metrics.prompt_length /= std::max<double>(static_cast<double>(metrics.samples), 1);
   metrics.reward = SpreadOf(rewards);
   metrics.length = SpreadOf(lengths);
   metrics.advantage = SpreadOf(advantages);

@@ -39,11 +39,14 @@ struct GrpoMetrics {
   double truncated = 0;                         // share of samples cut at the limit
   double counted = 0;                           // share of samples in the loss
   int64_t rounds = 1;                           // of dynamic sampling
-  double padding = 0;                           // share of the rows of the updates
+  int64_t verifier_failed = 0;                  // samples
+  double prompt_length = 0;
+  double entropy = 0;                        // of the distribution that a token was drawn from, mean over tokens, nats
+  int64_t trained_tokens = 0;                // of prompts and responses, over all updates
+  double padding = 0;                        // share of the rows of the updates
   std::optional<double> sampler_difference;  // largest of |log-probability when drawn - in the update|; none off-policy
-  double reference_kl = 0;
-  double age = 0;             // steps between drawing and update, mean
-  bool kept_rollout = false;  // read back, not drawn
+  double age = 0;                            // steps between drawing and update, mean
+  bool kept_rollout = false;                 // read back, not drawn
   double generate_seconds = 0, score_seconds = 0, update_seconds = 0;
   const Episode* example = nullptr;  // until the next step
 };
@@ -59,7 +62,7 @@ class Grpo {
     optim::Trainer& trainer;
     const parallel::Layout& layout;
     Sampler& sampler;
-    optim::LogProbs& log_probs;            // of the model that learns
+    optim::LogProbs* log_probs = nullptr;  // of the model that learns; with an off-policy correction
     optim::LogProbs* reference = nullptr;  // with kl.coefficient above 0
     const RolloutStore* store = nullptr;   // of rank 0
     Sampler::PromptOf prompt_of;
@@ -81,6 +84,7 @@ class Grpo {
   absl::StatusOr<std::string> StoredLines(int64_t step) const;
   // Sets what the update reads of episodes: old and reference log-probabilities, advantages.
   void Weigh(int64_t step);
+  void Correct(int64_t step);
   void ComputeLogProbs(optim::LogProbs& log_probs, std::vector<float> Episode::*into);
   // Equal shares of the groups that are kept, in the order of draws.
   std::span<Group> Minibatch(int64_t index);

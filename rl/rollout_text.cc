@@ -33,6 +33,10 @@ nlohmann::ordered_json ToJson(const Group& group, const Episode& episode, std::s
   json["prompt_ids"] = group.prompt;
   json["ids"] = episode.completion.tokens;
   json["log_probs"] = episode.completion.log_probs;
+  if (!episode.completion.filtered_log_probs.empty()) {
+    json["filtered_log_probs"] = episode.completion.filtered_log_probs;
+  }
+  json["entropy"] = episode.completion.entropy;
   return json;
 }
 
@@ -46,6 +50,10 @@ void ReadLine(const nlohmann::json& json, std::span<const std::string> rewards, 
   Episode& episode = groups.back().episodes.emplace_back();
   episode.completion = {
       .draw = draw, .sample = json.at("sample"), .tokens = json.at("ids"), .log_probs = json.at("log_probs")};
+  if (json.contains("filtered_log_probs")) {
+    json.at("filtered_log_probs").get_to(episode.completion.filtered_log_probs);
+  }
+  episode.completion.entropy = json.at("entropy");
   episode.text = json.at("response");
   episode.reward = json.at("reward");
   for (const std::string& name : rewards) episode.parts.push_back(json.at("rewards").at(name));

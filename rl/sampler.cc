@@ -63,7 +63,7 @@ absl::StatusOr<std::vector<Group>> Sampler::Draw(int64_t first, int64_t count, i
   std::vector<Group> groups = Generate(begin, end, version, prompt_of, prompt_texts);
   seconds_.generate += SecondsSince(start);
   const Clock::time_point scoring = Clock::now();
-  if (place.pipeline == 0) Score(groups, prompt_texts);
+  if (place.pipeline == 0) ScoreGroups(groups, prompt_texts);
   const std::vector<std::string> names = RewardNames();
   std::vector<Group> all;
   for (const std::string& lines :
@@ -96,7 +96,7 @@ std::vector<Group> Sampler::Generate(int64_t begin, int64_t end, int64_t version
   return groups;
 }
 
-void Sampler::Score(std::vector<Group>& groups, const std::vector<std::string>& prompt_texts) const {
+void Sampler::ScoreGroups(std::vector<Group>& groups, const std::vector<std::string>& prompt_texts) const {
   std::vector<Response> responses;
   std::vector<Episode*> episodes;
   for (size_t g = 0; g < groups.size(); ++g) {

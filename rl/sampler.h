@@ -55,7 +55,7 @@ class Sampler {
                               std::vector<std::string>& prompt_texts);
   // An error, on all ranks, if a verifier failed too often.
   absl::Status CheckFailures(const std::vector<Group>& groups) const;
-  void Score(std::vector<Group>& groups, const std::vector<std::string>& prompt_texts) const;
+  void ScoreGroups(std::vector<Group>& groups, const std::vector<std::string>& prompt_texts) const;
 
   const Parts parts_;
   const core::RolloutConfig rollout_;

@@ -7,8 +7,8 @@
 
 namespace conclave::rl {
 
-SlotQueue::SlotQueue(std::vector<Request> requests, int64_t decode_slots, HasEnded has_ended)
-    : requests_(std::move(requests)), decode_slots_(decode_slots), has_ended_(std::move(has_ended)) {
+SlotQueue::SlotQueue(std::vector<Request> requests, int64_t decode_slots, Filters filters, HasEnded has_ended)
+    : requests_(std::move(requests)), decode_slots_(decode_slots), filters_(filters), has_ended_(std::move(has_ended)) {
   for (const Request& request : requests_) {
     for (int64_t i = 0; i < request.samples; ++i) {
       completions_.push_back({.draw = request.draw, .sample = request.first_sample + i});
@@ -34,6 +34,8 @@ std::span<const Request> SlotQueue::TakePrompts(int64_t most, int64_t longest) {
 bool SlotQueue::Append(Completion& completion, const Drawn& drawn) {
   completion.tokens.push_back(drawn.token);
   completion.log_probs.push_back(drawn.log_prob);
+  if (filters_ == Filters::kSome) completion.filtered_log_probs.push_back(drawn.filtered_log_prob);
+  completion.entropy += static_cast<double>(drawn.entropy);
   return !has_ended_(completion, completion.ending);
 }
 

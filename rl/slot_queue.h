@@ -24,7 +24,7 @@ struct SlotMove {
 // One token as it was drawn.
 struct Drawn {
   int32_t token = 0;
-  float log_prob = 0;
+  float log_prob = 0, filtered_log_prob = 0, entropy = 0;
 };
 
 class SlotQueue {
@@ -32,7 +32,8 @@ class SlotQueue {
   // Asked after each token of a sample: whether it ends there, and how.
   using HasEnded = std::function<bool(const Completion&, Ending&)>;
   // Slots [0, decode_slots) are for samples, those behind for prompts.
-  SlotQueue(std::vector<Request> requests, int64_t decode_slots, HasEnded has_ended);
+  enum class Filters { kNone, kSome };  // kSome: filtered log-probabilities are kept, too
+  SlotQueue(std::vector<Request> requests, int64_t decode_slots, Filters filters, HasEnded has_ended);
 
   // Tokens of the prompt to be read next; 0 if there is none, or no decode slot for it yet.
   int64_t NextPromptLength() const;
@@ -66,6 +67,7 @@ class SlotQueue {
 
   const std::vector<Request> requests_;
   const int64_t decode_slots_;
+  const Filters filters_;
   const HasEnded has_ended_;
   std::vector<Completion> completions_;
   size_t next_request_ = 0, first_of_reading_ = 0;

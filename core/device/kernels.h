@@ -221,6 +221,9 @@ struct SampleArgs {
   Tensor draw_ids;   // i64 [B]: (sample << 32) + position
   Tensor tokens;     // i32 [B]
   Tensor log_probs;  // f32 [B]: of log-softmax(logits / T) over the whole vocabulary, before filters; T = 1 if greedy
+  Tensor filtered_log_probs =
+      {};               // f32 [B], optional: of the distribution that was drawn from; without filters the same
+  Tensor entropy = {};  // f32 [B], optional: of log-softmax(logits / T), nats; 0 if greedy
 };
 
 class Kernels {

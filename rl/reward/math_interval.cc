@@ -67,7 +67,7 @@ std::optional<Interval> IntervalOf(MathPart part) {
 }
 
 Comparison CompareIntervals(const Interval& expected, const Interval& answer,
-                            Comparison (*compare)(MathPart expected, MathPart answer)) {
+                            const std::function<Comparison(MathPart expected, MathPart answer)>& compare) {
   if (expected.symbol != 0 && answer.symbol != 0 && expected.symbol != answer.symbol) return Comparison::kDifferent;
   if (expected.low.has_value() != answer.low.has_value() || expected.high.has_value() != answer.high.has_value() ||
       expected.low_closed != answer.low_closed || expected.high_closed != answer.high_closed) {

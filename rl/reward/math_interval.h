@@ -2,6 +2,7 @@
 // Intervals, written with brackets or as inequalities of one variable: x > 2 is (2, infinity).
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "rl/reward/math_expression.h"
@@ -22,6 +23,6 @@ int InfinityOf(MathPart part);
 std::optional<Interval> IntervalOf(MathPart part);
 
 Comparison CompareIntervals(const Interval& expected, const Interval& answer,
-                            Comparison (*compare)(MathPart expected, MathPart answer));
+                            const std::function<Comparison(MathPart expected, MathPart answer)>& compare);
 
 }  // namespace conclave::rl

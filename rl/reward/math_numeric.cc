@@ -20,7 +20,7 @@ using Complex = boost::multiprecision::number<boost::multiprecision::complex_ada
                                               boost::multiprecision::et_off>;
 using Value = absl::StatusOr<Complex>;
 
-constexpr int kMaxFunctionCalls = 100;  // up to 0.3 ms each
+constexpr int64_t kNodeWork = 1, kFunctionWork = 200;
 constexpr int64_t kMaxExponent = 100'000;
 constexpr int kNumPoints = 3;
 
@@ -33,7 +33,7 @@ absl::Status TooMuch() { return absl::ResourceExhaustedError("takes too much wor
 
 struct Point {
   int index;
-  int calls_left = kMaxFunctionCalls;
+  WorkBudget& budget;
   Real scale = 1;  // the largest magnitude on the way
 };
 
@@ -50,6 +50,7 @@ class Evaluator {
   Evaluator(MathPart part, Point& point) : expression_(*part.expression), sign_(part.sign), point_(point) {}
 
   Value Of(int node) {
+    if (!Spend(kNodeWork)) return TooMuch();
     ASSIGN_OR_RETURN(Complex value, ValueAt(expression_[node]));
     if (!isfinite(value.real()) || !isfinite(value.imag())) return NoNumber();
     // Minus zero would put logarithms and roots on the other side of their cut.
@@ -61,6 +62,7 @@ class Evaluator {
   }
 
  private:
+  bool Spend(int64_t work) { return (point_.budget.left -= work) >= 0; }
   int Second(const MathNode& node) const { return expression_[node.first].next; }
 
   Value ValueAt(const MathNode& at) {
@@ -170,7 +172,7 @@ class Evaluator {
     ASSIGN_OR_RETURN(const Complex base, Of(at.first));
     const std::optional<Fraction> exponent = ExactFraction(Second(at));
     if (exponent && exponent->denominator == 1) return WholePower(base, exponent->numerator);
-    if (--point_.calls_left < 0) return TooMuch();
+    if (!Spend(kFunctionWork)) return TooMuch();
     if (exponent) {
       ASSIGN_OR_RETURN(const Complex root, RootOf(base, exponent->denominator));
       return WholePower(root, exponent->numerator);
@@ -196,7 +198,7 @@ class Evaluator {
 
   Value Root(const MathNode& at) {
     ASSIGN_OR_RETURN(const Complex radicand, Of(at.first));
-    if (--point_.calls_left < 0) return TooMuch();
+    if (!Spend(kFunctionWork)) return TooMuch();
     if (Second(at) < 0) return RootOf(radicand, 2);
     const std::optional<Fraction> index = ExactFraction(Second(at));
     if (!index || index->denominator != 1 || index->numerator < 2) return NoNumber();
@@ -232,7 +234,7 @@ class Evaluator {
   }
 
   Value Function(const MathNode& at) {
-    if (--point_.calls_left < 0) return TooMuch();
+    if (!Spend(kFunctionWork)) return TooMuch();
     ASSIGN_OR_RETURN(const Complex z, Of(at.first));
     if (at.text == "abs") return Complex(sqrt(z.real() * z.real() + z.imag() * z.imag()));
     if (at.text == "exp") return Exp(z);
@@ -315,10 +317,10 @@ bool HasSymbol(MathPart part) {
 
 }  // namespace
 
-Comparison CompareNumerically(MathPart a, MathPart b) {
+Comparison CompareNumerically(MathPart a, MathPart b, WorkBudget& budget) {
   const int num_points = HasSymbol(a) || HasSymbol(b) ? kNumPoints : 1;
   for (int i = 0; i < num_points; ++i) {
-    Point point{.index = i};
+    Point point{.index = i, .budget = budget};
     const Value left = Evaluate(a, point), right = Evaluate(b, point);
     if (!left.ok()) return Problem(left.status());
     if (!right.ok()) return Problem(right.status());
@@ -328,10 +330,11 @@ Comparison CompareNumerically(MathPart a, MathPart b) {
   return Comparison::kEqual;
 }
 
-Comparison CompareEquationsNumerically(MathPart a_left, MathPart a_right, MathPart b_left, MathPart b_right) {
+Comparison CompareEquationsNumerically(MathPart a_left, MathPart a_right, MathPart b_left, MathPart b_right,
+                                       WorkBudget& budget) {
   Complex first_a, first_b;
   for (int i = 0; i < kNumPoints; ++i) {
-    Point point{.index = i};
+    Point point{.index = i, .budget = budget};
     const Value values[] = {Evaluate(a_left, point), Evaluate(a_right, point), Evaluate(b_left, point),
                             Evaluate(b_right, point)};
     for (const Value& value : values) {

@@ -141,7 +141,7 @@ class Lexer {
       return absl::OkStatus();
     }
     if (IsFont(name)) return Font(name);
-    if (name == "boxed" || name == "fbox") return Skip(1 + name.size()), absl::OkStatus();
+    if (name == "boxed" || name == "fbox") return Boxed(name);
     if (name == "begin" || name == "end") return Environment(name);
     if (const MathName* command = FindCommand(name)) {
       return Add(command->kind, 1 + name.size(), command->text), absl::OkStatus();
@@ -184,18 +184,27 @@ class Lexer {
     }
   }
 
-  // Text with digits or mathematics in it is read as if it stood outside.
-  absl::Status Font(std::string_view name) {
+  // The content of {...} behind a command, and the length of all.
+  struct Argument {
+    std::string_view content;
+    size_t length;
+  };
+  absl::StatusOr<Argument> ArgumentOf(std::string_view name) const {
     std::string_view after = rest_.substr(1 + name.size());
     while (!after.empty() && IsSpace(after.front())) after.remove_prefix(1);
     const size_t braces = BracesLength(after);
     if (braces == 0) return absl::InvalidArgumentError(absl::StrFormat("has \\%s without {...}", name));
-    const std::string_view content = Trimmed(after.substr(1, braces - 2));
-    const size_t length = after.data() + braces - rest_.data();
+    return Argument{Trimmed(after.substr(1, braces - 2)), static_cast<size_t>(after.data() - rest_.data()) + braces};
+  }
+
+  // Text with digits or mathematics in it is read as if it stood outside.
+  absl::Status Font(std::string_view name) {
+    ASSIGN_OR_RETURN(const Argument argument, ArgumentOf(name));
+    const auto& [content, length] = argument;
     if (content.empty()) return Skip(length), absl::OkStatus();
     after_space_ = true;
     if (std::any_of(content.begin(), content.end(), [](char c) { return IsDigit(c) || c == '\\' || c == '$'; })) {
-      return Splice(content, length);
+      return Splice(argument);
     }
     if (const MathName* known = FindWord(content)) return Add(known->kind, length, known->text), absl::OkStatus();
     const bool letter = name.starts_with("math") && content.size() == 1 && IsLetter(content[0]);
@@ -203,14 +212,19 @@ class Lexer {
     return absl::OkStatus();
   }
 
-  absl::Status Splice(std::string_view content, size_t length) {
+  absl::Status Boxed(std::string_view name) {
+    ASSIGN_OR_RETURN(const Argument argument, ArgumentOf(name));
+    return Splice(argument);
+  }
+
+  absl::Status Splice(const Argument& argument) {
     if (splices_ >= kMaxSplices) return absl::ResourceExhaustedError("is nested too deeply");
-    Lexer inner(content, depth_ > 0 ? CommaReading::kSeparator : commas_);
+    Lexer inner(argument.content, depth_ > 0 ? CommaReading::kSeparator : commas_);
     inner.splices_ = splices_ + 1;
     ASSIGN_OR_RETURN(std::vector<MathToken> tokens, inner.Run());
     tokens.pop_back();  // kEnd
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-    return Skip(length), absl::OkStatus();
+    return Skip(argument.length), absl::OkStatus();
   }
 
   absl::Status BlackboardLetter() {

@@ -36,13 +36,18 @@ constexpr std::pair<std::string_view, std::string_view> kIrregular[] = {{"feet",
 
 // Words that say more about the value than a unit does, or deny it.
 constexpr std::string_view kNoUnits[] = {
-    "about",  "above",   "all",      "and",     "approximately", "at",    "below", "but",    "cubed",   "dozen",
-    "double", "each",    "eight",    "fifth",   "fifths",        "five",  "four",  "fourth", "fourths", "half",
-    "halves", "hundred", "if",       "is",      "least",         "less",  "minus", "more",   "most",    "negative",
-    "nine",   "no",      "none",     "not",     "nothing",       "of",    "one",   "or",     "over",    "pi",
-    "plus",   "quarter", "quarters", "root",    "seven",         "six",   "sixth", "sixths", "squared", "ten",
-    "tenth",  "tenths",  "than",     "third",   "thirds",        "three", "times", "to",     "twice",   "two",
-    "unless", "where",   "with",     "without", "wrong",         "zero"};
+    "about",   "above",     "all",      "and",     "approximately", "at",         "base",        "below",
+    "billion", "but",       "cubed",    "double",  "dozen",         "each",       "eight",       "eighth",
+    "eighths", "factorial", "false",    "fifth",   "fifths",        "five",       "four",        "fourth",
+    "fourths", "grand",     "half",     "halves",  "hundred",       "hundredth",  "hundredths",  "if",
+    "inverse", "is",        "least",    "less",    "maybe",         "million",    "millionth",   "millionths",
+    "minus",   "mod",       "modulo",   "more",    "most",          "negative",   "nine",        "ninth",
+    "ninths",  "no",        "none",     "not",     "nothing",       "of",         "one",         "or",
+    "over",    "pi",        "plus",     "quarter", "quarters",      "root",       "score",       "seven",
+    "seventh", "sevenths",  "six",      "sixth",   "sixths",        "squared",    "ten",         "tenth",
+    "tenths",  "than",      "third",    "thirds",  "thousand",      "thousandth", "thousandths", "three",
+    "times",   "to",        "trillion", "true",    "twelfth",       "twelfths",   "twice",       "two",
+    "unless",  "where",     "with",     "without", "wrong",         "zero"};
 
 template <size_t kSize>
 std::optional<std::string_view> Find(const std::pair<std::string_view, std::string_view> (&names)[kSize],

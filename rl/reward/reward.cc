@@ -9,6 +9,7 @@
 #include "rl/reward/answer_rewards.h"
 #include "rl/reward/form_rewards.h"
 #include "rl/reward/language_reward.h"
+#include "rl/reward/program_reward.h"
 
 namespace conclave::rl {
 namespace {
@@ -53,7 +54,7 @@ std::string_view Name(Outcome outcome) {
 }
 
 std::vector<std::string> RewardNames() {
-  return {"math", "exact", "numeric", "format", "language", "length", "overlong", "repetition", "random"};
+  return {"math", "exact", "numeric", "format", "language", "length", "overlong", "repetition", "random", "program"};
 }
 
 absl::StatusOr<std::unique_ptr<Reward>> CreateReward(const core::RewardConfig& config) {
@@ -66,6 +67,7 @@ absl::StatusOr<std::unique_ptr<Reward>> CreateReward(const core::RewardConfig& c
   if (config.name == "language") return MakeLanguageReward(config.language);
   if (config.name == "repetition") return MakeRepetitionReward();
   if (config.name == "random") return MakeRandomReward();
+  if (config.name == "program") return MakeProgramReward(config);
   if (config.name == "length") {
     if (config.target_tokens < 1) return NeedsTokens("target_tokens", config.name);
     return MakeLengthReward(config.target_tokens);

@@ -44,8 +44,8 @@ TEST(PolicyLaw, NoLayoutChangesABit) {
     for (const auto& [ranks, pipeline, expert, schedule] : {std::tuple{1, 1, 1, "1f1b"},
                                                             {2, 1, 2, "1f1b"},
                                                             {2, 2, 1, "dualpipev"},
-                                                            {4, 2, 2, "zbh1"},
-                                                            {3, 3, 1, "interleaved"},
+                                                            {4, 2, 2, "zb1p"},
+                                                            {3, 3, 1, "zbv"},
                                                             {4, 1, 4, "1f1b"}}) {
       LayoutChoice choice{.ranks = ranks, .threads = 2, .micro_rows = ranks == 1 ? 3 : 1};
       choice.parallel.pipeline = pipeline;

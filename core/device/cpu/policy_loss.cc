@@ -158,7 +158,7 @@ void CheckPolicyLoss(const PolicyLossArgs& args) {
   for (const Tensor& x : {args.reference_log_probs, args.token_weights}) {
     if (x) CHECK(x.dtype == DType::kF32 && x.Contiguous() && x.Elements() == args.sequences.Elements());
   }
-  CHECK(args.rule.kl == 0 || args.reference_log_probs);
+  CHECK(args.rule.kl == 0 || args.reference_log_probs || args.sequences.size(0) == 0);
   if (!args.sums) return;
   CHECK(args.sums.dtype == DType::kF64 && args.sums.Contiguous());
   CHECK_EQ(args.sums.Elements(), args.sequences.size(0) * kPolicySums);
