@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
@@ -29,8 +30,9 @@ struct Context {
   const LoadOptions& options;
 };
 
+// Adds what the samples were asked to `prompts`.
 absl::StatusOr<RowSource> ReadSource(const core::SourceConfig& source, const std::string& key, int64_t id,
-                                     const Context& context) {
+                                     const Context& context, std::vector<SamplePrompt>& prompts) {
   const core::DataConfig& data = context.config.data;
   if (!source.synthetic.empty()) {
     return absl::InvalidArgumentError(key + ".synthetic: random tokens are no samples; give path or task");
@@ -52,6 +54,7 @@ absl::StatusOr<RowSource> ReadSource(const core::SourceConfig& source, const std
         absl::StrFormat("%s: there is no sample in %s%s", key, source.task.empty() ? source.path : source.task,
                         counts.long_documents > 0 ? " that fits data.sequence_length; raise that" : ""));
   }
+  prompts.insert(prompts.end(), reader.prompts().begin(), reader.prompts().end());
   SampleRows rows(data.sequence_length, reader.Take());
   std::string checksum = rows.Checksum();
   return RowSource{
@@ -70,6 +73,20 @@ std::vector<core::SourceConfig> Demonstrations(const core::Config& config) {
     if (source.count > 0) sources.push_back(std::move(source));
   }
   return sources;
+}
+
+// A score on what was trained on says nothing.
+absl::Status CheckDisjoint(const std::vector<SamplePrompt>& train, const std::vector<SamplePrompt>& validation) {
+  absl::flat_hash_map<uint64_t, const SamplePrompt*> trained;
+  for (const SamplePrompt& prompt : train) trained.emplace(prompt.hash, &prompt);
+  for (const SamplePrompt& prompt : validation) {
+    const auto found = trained.find(prompt.hash);
+    if (found == trained.end()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("data.validation: %s asks what is trained on, too, as %s; take it out of one of them",
+                        prompt.place, found->second->place));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Check(const core::Config& config, const Tokenizer& tokenizer, int64_t vocab_size) {
@@ -100,18 +117,21 @@ absl::StatusOr<std::unique_ptr<Loader>> CreateSftLoader(const core::Config& conf
   const bool demos = config.sft.data == "demos";
   const std::vector<core::SourceConfig> sources = demos ? Demonstrations(config) : config.data.train;
   std::vector<RowSource> train, validation;
+  std::vector<SamplePrompt> train_prompts, validation_prompts;
   for (size_t i = 0; i < sources.size(); ++i) {
     const std::string key = demos ? std::string("sft.data") : absl::StrFormat("data.train.%d", i);
-    ASSIGN_OR_RETURN(RowSource source, ReadSource(sources[i], key, static_cast<int64_t>(i), context));
+    ASSIGN_OR_RETURN(RowSource source, ReadSource(sources[i], key, static_cast<int64_t>(i), context, train_prompts));
     train.push_back(std::move(source));
   }
   for (size_t i = 0; i < config.data.validation.size(); ++i) {
     core::SourceConfig held_out = config.data.validation[i];
     if (!held_out.task.empty() && held_out.count == 0) held_out.count = kValidationProblems, held_out.worked = 1;
-    ASSIGN_OR_RETURN(RowSource source, ReadSource(held_out, absl::StrFormat("data.validation.%d", i),
-                                                  static_cast<int64_t>(sources.size() + i), context));
+    ASSIGN_OR_RETURN(RowSource source,
+                     ReadSource(held_out, absl::StrFormat("data.validation.%d", i),
+                                static_cast<int64_t>(sources.size() + i), context, validation_prompts));
     validation.push_back(std::move(source));
   }
+  RETURN_IF_ERROR(CheckDisjoint(train_prompts, validation_prompts));
   return PackedLoader::Create(std::move(train), std::move(validation), config.data, tokenizer,
                               static_cast<uint64_t>(config.train.seed));
 }
