@@ -526,7 +526,7 @@ TEST(MathReward, SurvivesWhateverIsWritten) {
   int64_t num_parsed = 0;
   for (uint64_t i = 0; i < 20000; ++i) {
     std::string texts[2];
-    for (uint64_t j = 0; j < 4 + i % 21; ++j) {
+    for (uint64_t j = 0; j < (i % 2 ? 5 : 40); ++j) {
       const uint32_t word = core::Philox(7, i, j)[0];
       texts[j % 2] += pieces[word % std::size(pieces)];
     }
@@ -536,7 +536,7 @@ TEST(MathReward, SurvivesWhateverIsWritten) {
     if (!CheckGold(texts[0]).ok()) continue;
     EXPECT_EQ(CompareMathAnswer(texts[0], texts[0]).value, 1) << texts[0];
   }
-  EXPECT_GT(num_parsed, 1000);  // else nothing was compared
+  EXPECT_GT(num_parsed, 300);  // else nothing was compared
 }
 
 TEST(MathReward, SaysWhyAnAnswerWasNotCompared) {
