@@ -536,7 +536,7 @@ TEST(MathReward, SurvivesWhateverIsWritten) {
     if (!CheckGold(texts[0]).ok()) continue;
     EXPECT_EQ(CompareMathAnswer(texts[0], texts[0]).value, 1) << texts[0];
   }
-  EXPECT_GT(num_parsed, 300);  // else nothing was compared
+  EXPECT_GT(num_parsed, 100);  // else nothing was compared
 }
 
 TEST(MathReward, SaysWhyAnAnswerWasNotCompared) {
