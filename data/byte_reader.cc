@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 
@@ -19,6 +20,21 @@
 
 namespace conclave::data {
 namespace {
+
+// Unpacks a stream of gzip members or zstd frames, one after the other.
+class Unpacker {
+ public:
+  struct Step {
+    size_t consumed, produced;
+  };
+
+  virtual ~Unpacker() = default;
+  // Moves on by at least a byte in or out if it can. Without packed bytes it gives what it still holds. Errors say why,
+  // not where.
+  virtual absl::StatusOr<Step> Unpack(std::string_view packed, char* out, size_t size) = 0;
+  // Whether the packed data may end here.
+  virtual bool AtBorder() const = 0;
+};
 
 constexpr size_t kBufferBytes = size_t{256} << 10;
 constexpr int kGzipOnly = 16 + MAX_WBITS;
@@ -84,25 +100,35 @@ class ZstdUnpacker final : public Unpacker {
   bool inside_frame_ = false;
 };
 
-}  // namespace
+class FileReader final : public ByteReader {
+ public:
+  FileReader(std::string path, int file);
+  ~FileReader() override { close(file_); }
+  FileReader(const FileReader&) = delete;
+  FileReader& operator=(const FileReader&) = delete;
 
-ByteReader::ByteReader(std::string path, int file) : path_(std::move(path)), file_(file), raw_(kBufferBytes) {
+  absl::StatusOr<std::string_view> Next() override { return unpacker_ ? ReadUnpacked() : ReadFile(); }
+  int64_t file_bytes_read() const override { return file_bytes_read_; }
+
+ private:
+  absl::StatusOr<std::string_view> ReadFile();
+  absl::StatusOr<std::string_view> ReadUnpacked();
+
+  std::string path_;
+  int file_;
+  int64_t file_bytes_read_ = 0;
+  std::vector<char> raw_, unpacked_;
+  std::string_view packed_;             // read, not yet unpacked
+  std::unique_ptr<Unpacker> unpacker_;  // null: a plain file
+};
+
+FileReader::FileReader(std::string path, int file) : path_(std::move(path)), file_(file), raw_(kBufferBytes) {
   if (path_.ends_with(".gz")) unpacker_ = std::make_unique<GzipUnpacker>();
   if (path_.ends_with(".zst")) unpacker_ = std::make_unique<ZstdUnpacker>();
   if (unpacker_) unpacked_.resize(kBufferBytes);
 }
 
-ByteReader::~ByteReader() { close(file_); }
-
-absl::StatusOr<std::unique_ptr<ByteReader>> ByteReader::Open(const std::string& path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return absl::ErrnoToStatus(errno, path);
-  return std::unique_ptr<ByteReader>(new ByteReader(path, file));
-}
-
-absl::StatusOr<std::string_view> ByteReader::Next() { return unpacker_ ? ReadUnpacked() : ReadFile(); }
-
-absl::StatusOr<std::string_view> ByteReader::ReadFile() {
+absl::StatusOr<std::string_view> FileReader::ReadFile() {
   ssize_t size;
   do {
     size = read(file_, raw_.data(), raw_.size());
@@ -112,7 +138,7 @@ absl::StatusOr<std::string_view> ByteReader::ReadFile() {
   return std::string_view(raw_.data(), static_cast<size_t>(size));
 }
 
-absl::StatusOr<std::string_view> ByteReader::ReadUnpacked() {
+absl::StatusOr<std::string_view> FileReader::ReadUnpacked() {
   size_t size = 0;
   while (size < unpacked_.size()) {
     if (packed_.empty()) {
@@ -132,6 +158,14 @@ absl::StatusOr<std::string_view> ByteReader::ReadUnpacked() {
     size += step->produced;
   }
   return std::string_view(unpacked_.data(), size);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ByteReader>> ByteReader::Open(const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return absl::ErrnoToStatus(errno, path);
+  return std::make_unique<FileReader>(path, file);
 }
 
 }  // namespace conclave::data

@@ -3,6 +3,7 @@
 #include "data/chat_template.h"
 
 #include <array>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 
@@ -27,7 +28,7 @@ constexpr std::string_view kImStart = "<|im_start|>", kImEnd = "<|im_end|>";
 constexpr std::string_view kBeginOfText = "<|begin_of_text|>", kTurnEnd = "<|eot_id|>";
 constexpr std::string_view kHeaderBegin = "<|start_header_id|>", kHeaderEnd = "<|end_header_id|>";
 constexpr std::string_view kBos = "<bos>", kEos = "<eos>", kUser = "<|User|>", kAssistant = "<|Assistant|>";
-constexpr std::string_view kThinkPrefill = "<think>\n";
+constexpr std::string_view kThink = "<think>", kThinkPrefill = "<think>\n";
 
 bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
@@ -184,83 +185,131 @@ std::vector<int32_t> ChatTemplate::Render(const Tokenizer& tokenizer, std::span<
 }
 
 std::string ChatTemplate::RenderText(std::span<const Message> messages, GenerationPrompt prompt) const {
-  const bool add = prompt == GenerationPrompt::kAdd;
+  std::string text;
+  for (const ChatPart& part : RenderTurns(messages, LastThinking::kAsFormat)) text += part.text;
+  if (prompt == GenerationPrompt::kNone) return text;
   switch (format_) {
     case Format::kDeepSeekV3:
     case Format::kDeepSeekR1:
-      return RenderDeepSeek(messages) + (add ? std::string(kDeepSeekAssistant).append(Prefill()) : "");
+      return text.append(kDeepSeekAssistant).append(Prefill());
     case Format::kChatMl:
-      return RenderChatMl(messages) + (add ? std::string(kImStart) + "assistant\n" : "");
+      return text.append(kImStart).append("assistant\n");
     case Format::kLlama3:
-      return RenderLlama3(messages) +
-             (add ? std::string(kHeaderBegin).append("assistant").append(kHeaderEnd).append("\n\n") : "");
+      return text.append(kHeaderBegin).append("assistant").append(kHeaderEnd).append("\n\n");
     case Format::kBytes:
-      return RenderBytes(messages) + std::string(add ? kAssistant : "");
+      return text.append(kAssistant);
     case Format::kPlain:
-      return RenderPlain(messages) + (add ? "Assistant:\n" : "");
+      return text.append("Assistant:\n");
   }
   return "";
 }
 
-std::string ChatTemplate::RenderDeepSeek(std::span<const Message> messages) const {
-  std::string system, turns;
-  for (const Message& message : messages) {
-    switch (message.role) {
-      case Role::kSystem:
-        if (format_ == Format::kDeepSeekR1) system.clear();  // R1 takes the last one, V3 all
-        system.append(system.empty() ? "" : "\n\n").append(message.content);
-        break;
-      case Role::kUser:
-        turns.append(kDeepSeekUser).append(message.content);
-        break;
-      case Role::kAssistant:
-        turns.append(kDeepSeekAssistant).append(WithoutThinking(message.content)).append(kDeepSeekEnd);
-        break;
-    }
+// Joins what one speaker says.
+class ChatTemplate::Parts {
+ public:
+  template <class... Texts>
+  void Add(ChatPart::Speaker speaker, const Texts&... texts) {
+    if (parts_.empty() || parts_.back().speaker != speaker) parts_.push_back({speaker, ""});
+    (parts_.back().text.append(texts), ...);
   }
-  return std::string(kDeepSeekBegin) + system + turns;
+  template <class... Texts>
+  void Header(const Texts&... texts) {
+    Add(ChatPart::Speaker::kOthers, texts...);
+  }
+  template <class... Texts>
+  void Turn(Role role, const Texts&... texts) {
+    Add(role == Role::kAssistant ? ChatPart::Speaker::kAssistant : ChatPart::Speaker::kOthers, texts...);
+  }
+  std::vector<ChatPart> Take() { return std::move(parts_); }
+
+ private:
+  std::vector<ChatPart> parts_;
+};
+
+std::vector<ChatPart> ChatTemplate::RenderParts(std::span<const Message> messages) const {
+  return RenderTurns(messages, LastThinking::kStays);
 }
 
-std::string ChatTemplate::RenderChatMl(std::span<const Message> messages) const {
-  std::string text;
+std::vector<ChatPart> ChatTemplate::RenderTurns(std::span<const Message> messages, LastThinking thinking) const {
+  Parts parts;
+  switch (format_) {
+    case Format::kDeepSeekV3:
+    case Format::kDeepSeekR1:
+      RenderDeepSeek(messages, thinking, parts);
+      break;
+    case Format::kChatMl:
+      RenderChatMl(messages, parts);
+      break;
+    case Format::kLlama3:
+      RenderLlama3(messages, parts);
+      break;
+    case Format::kBytes:
+      RenderBytes(messages, parts);
+      break;
+    case Format::kPlain:
+      RenderPlain(messages, parts);
+      break;
+  }
+  return parts.Take();
+}
+
+void ChatTemplate::RenderDeepSeek(std::span<const Message> messages, LastThinking thinking, Parts& parts) const {
+  std::string system;
+  for (const Message& message : messages) {
+    if (message.role != Role::kSystem) continue;
+    if (format_ == Format::kDeepSeekR1) system.clear();  // R1 takes the last one, V3 all
+    system.append(system.empty() ? "" : "\n\n").append(message.content);
+  }
+  parts.Header(kDeepSeekBegin, system);
+  for (const Message& message : messages) {
+    if (message.role == Role::kUser) parts.Header(kDeepSeekUser, message.content);
+    if (message.role != Role::kAssistant) continue;
+    parts.Header(kDeepSeekAssistant);
+    const bool stays = thinking == LastThinking::kStays && &message == &messages.back();
+    std::string_view content = stays ? message.content : WithoutThinking(message.content);
+    if (stays && !Prefill().empty() && content.starts_with(kThink)) {
+      parts.Header(Prefill());
+      content.remove_prefix(content.starts_with(Prefill()) ? Prefill().size() : kThink.size());
+    }
+    parts.Turn(message.role, content, kDeepSeekEnd);
+  }
+}
+
+void ChatTemplate::RenderChatMl(std::span<const Message> messages, Parts& parts) const {
   const auto add = [&](Role role, std::string_view content) {
-    text.append(kImStart).append(RoleName(role)).append("\n").append(content).append(kImEnd).append("\n");
+    parts.Header(kImStart, RoleName(role), "\n");
+    parts.Turn(role, content, kImEnd);
+    parts.Header("\n");
   };
   const bool has_system = !messages.empty() && messages[0].role == Role::kSystem;
   if (!has_system && !default_system_.empty()) add(Role::kSystem, default_system_);
   for (const Message& message : messages) add(message.role, message.content);
-  return text;
 }
 
-std::string ChatTemplate::RenderLlama3(std::span<const Message> messages) const {
-  std::string text(kBeginOfText);
+void ChatTemplate::RenderLlama3(std::span<const Message> messages, Parts& parts) const {
+  parts.Header(kBeginOfText);
   for (const Message& message : messages) {
-    text.append(kHeaderBegin).append(RoleName(message.role)).append(kHeaderEnd).append("\n\n");
-    text.append(Trimmed(message.content)).append(kTurnEnd);
+    parts.Header(kHeaderBegin, RoleName(message.role), kHeaderEnd, "\n\n");
+    parts.Turn(message.role, Trimmed(message.content), kTurnEnd);
   }
-  return text;
 }
 
-std::string ChatTemplate::RenderBytes(std::span<const Message> messages) const {
-  std::string text(kBos);
+void ChatTemplate::RenderBytes(std::span<const Message> messages, Parts& parts) const {
+  parts.Header(kBos);
   for (const Message& message : messages) {
-    if (message.role == Role::kUser) text.append(kUser);
-    if (message.role == Role::kAssistant) text.append(kAssistant);
-    text.append(message.content);
-    if (message.role == Role::kAssistant) text.append(kEos);
+    if (message.role == Role::kUser) parts.Header(kUser);
+    if (message.role == Role::kAssistant) parts.Header(kAssistant);
+    parts.Turn(message.role, message.content, message.role == Role::kAssistant ? kEos : "");
   }
-  return text;
 }
 
-std::string ChatTemplate::RenderPlain(std::span<const Message> messages) const {
-  std::string text = begin_;
+void ChatTemplate::RenderPlain(std::span<const Message> messages, Parts& parts) const {
+  parts.Header(begin_);
   for (const Message& message : messages) {
-    if (message.role == Role::kUser) text.append("User:\n");
-    if (message.role == Role::kAssistant) text.append("Assistant:\n");
-    text.append(message.content);
-    text.append(message.role == Role::kAssistant && !end_.empty() ? end_ : "\n\n");
+    if (message.role == Role::kUser) parts.Header("User:\n");
+    if (message.role == Role::kAssistant) parts.Header("Assistant:\n");
+    parts.Turn(message.role, message.content, message.role == Role::kAssistant && !end_.empty() ? end_ : "\n\n");
   }
-  return text;
 }
 
 std::string ChatTemplateJinja() {

@@ -31,6 +31,13 @@ struct Message {
   std::string content;
 };
 
+// A stretch of a rendered chat. The assistant's are its contents with the token that ends them; headers are others'.
+struct ChatPart {
+  enum class Speaker { kAssistant, kOthers };
+  Speaker speaker;
+  std::string text;
+};
+
 class ChatTemplate {
  public:
   // `name`: one of the list above, or "auto": that of the tokenizer's Jinja text, else that whose markers the tokenizer
@@ -45,6 +52,12 @@ class ChatTemplate {
                               GenerationPrompt prompt) const;
   std::string RenderText(std::span<const Message> messages, GenerationPrompt prompt) const;
 
+  // The chat as a model learns from it: cut where the assistant begins and ends to speak. The thinking of its last
+  // answer stays also where the format cuts that out; what a prompt would begin of it (Prefill) is not the assistant's.
+  // Encoded one by one, parts have the ids of generation, which ends a prompt there. These are the ids of the whole
+  // text wherever the tokenizer cuts between header and answer, as those made for a format do.
+  std::vector<ChatPart> RenderParts(std::span<const Message> messages) const;
+
   // What the prompt begins of the answer itself: "<think>\n" or nothing.
   std::string_view Prefill() const;
 
@@ -58,11 +71,14 @@ class ChatTemplate {
   static Format FormatByMarkers(const Tokenizer& tokenizer);
   absl::Status CheckMarkers(const Tokenizer& tokenizer) const;
 
-  std::string RenderDeepSeek(std::span<const Message> messages) const;
-  std::string RenderChatMl(std::span<const Message> messages) const;
-  std::string RenderLlama3(std::span<const Message> messages) const;
-  std::string RenderBytes(std::span<const Message> messages) const;
-  std::string RenderPlain(std::span<const Message> messages) const;
+  enum class LastThinking { kAsFormat, kStays };
+  class Parts;
+  std::vector<ChatPart> RenderTurns(std::span<const Message> messages, LastThinking thinking) const;
+  void RenderDeepSeek(std::span<const Message> messages, LastThinking thinking, Parts& parts) const;
+  void RenderChatMl(std::span<const Message> messages, Parts& parts) const;
+  void RenderLlama3(std::span<const Message> messages, Parts& parts) const;
+  void RenderBytes(std::span<const Message> messages, Parts& parts) const;
+  void RenderPlain(std::span<const Message> messages, Parts& parts) const;
 
   Format format_ = Format::kPlain;
   std::string default_system_;  // chatml: where no message is one

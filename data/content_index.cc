@@ -18,6 +18,7 @@
 #include "core/base/hash.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/file_io.h"
+#include "data/tasks/task_documents.h"
 #include "data/token_file.h"
 
 namespace conclave::data {
@@ -128,6 +129,7 @@ absl::StatusOr<FileStamp> FileStamp::Of(const std::string& path) {
 }
 
 absl::StatusOr<FileStamp> StampOf(const SourceFile& file) {
+  if (file.documents != nullptr) return FileStamp();
   if (file.format != FileFormat::kTokens) return FileStamp::Of(file.path);
   ASSIGN_OR_RETURN(const FileStamp idx, FileStamp::Of(file.path + ".idx"));
   ASSIGN_OR_RETURN(const FileStamp bin, FileStamp::Of(file.path + ".bin"));
@@ -158,6 +160,10 @@ absl::StatusOr<std::vector<FileContent>> ReadContents(std::span<const SourceFile
   for (const SourceFile& file : files) progress.bytes_total += file.bytes;
   std::vector<FileContent> contents;
   for (const SourceFile& file : files) {
+    if (file.documents != nullptr) {
+      contents.push_back({.checksum = file.documents->Fingerprint()});
+      continue;
+    }
     ASSIGN_OR_RETURN(const FileStamp stamp, StampOf(file));
     const auto known = before.find(file.path);
     if (known != before.end() && known->second.stamp == stamp) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,11 +24,12 @@ int64_t NumHeldOutRows(int64_t rows, double fraction);
 
 class Loader {
  public:
-  // Tokenizes what is not in the cache. vocab_size bounds the ids of `synthetic: uniform` and of token files. Errors
-  // name file and line; Cancelled if the options say stop.
+  // Tokenizes what is not in the cache. `tasks`: those that sources may name. vocab_size bounds the ids of `synthetic:
+  // uniform` and of token files. Errors name file and line; Cancelled if the options say stop.
   static absl::StatusOr<std::unique_ptr<Loader>> Create(const core::DataConfig& config, const Tokenizer& tokenizer,
                                                         int64_t vocab_size, uint64_t seed,
-                                                        const LoadOptions& options = {});
+                                                        const LoadOptions& options = {},
+                                                        std::span<const core::TaskConfig> tasks = {});
   virtual ~Loader() = default;
 
   // Training rows [position, position + rows) of the endless permuted stream.

@@ -11,12 +11,15 @@
 
 namespace conclave::data {
 
+class TaskDocuments;
+
 enum class FileFormat { kText, kJsonLines, kTokens };  // one document; one per line; a Megatron .bin/.idx pair
 
 struct SourceFile {
   std::string path;  // kTokens: without its ending
   FileFormat format = FileFormat::kText;
-  int64_t bytes = 0;  // as stored; kTokens: of the .bin
+  int64_t bytes = 0;                         // as stored; kTokens: of the .bin
+  const TaskDocuments* documents = nullptr;  // made instead of read: then the path is a name, and bytes count them
 };
 
 // In the order of their paths, never empty. A pair of token files stands alone.

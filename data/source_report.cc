@@ -41,12 +41,9 @@ class DocumentCollector {
   uint64_t hash_ = 0;
 };
 
-absl::Status InspectText(const std::vector<SourceFile>& files, const core::SourceConfig& source,
-                         const std::string& chat_template, const Tokenizer& tokenizer, const LoadOptions& options,
-                         SourceReport& report) {
-  const RecordFormat format{.field = source.field, .chat_template = chat_template};
-  LoadProgress progress{
-      .phase = LoadProgress::Phase::kTokenizing, .source = source.path, .bytes_total = report.file_bytes};
+absl::Status InspectText(const std::vector<SourceFile>& files, const std::string& name, const RecordFormat& format,
+                         const Tokenizer& tokenizer, const LoadOptions& options, SourceReport& report) {
+  LoadProgress progress{.phase = LoadProgress::Phase::kTokenizing, .source = name, .bytes_total = report.file_bytes};
   DocumentCollector collector(report);
   RETURN_IF_ERROR(
       TokenizeFiles(files, tokenizer, format, NumThreads(options), [&](const EncodedChunk& chunk, int64_t file_bytes) {
@@ -92,8 +89,18 @@ absl::StatusOr<SourceReport> InspectSource(const core::SourceConfig& source, con
   if (files[0].format == FileFormat::kTokens) {
     RETURN_IF_ERROR(InspectTokens(files, source, options, report));
   } else {
-    RETURN_IF_ERROR(InspectText(files, source, chat_template, tokenizer, options, report));
+    const RecordFormat format{.field = source.field, .chat_template = chat_template};
+    RETURN_IF_ERROR(InspectText(files, source.path, format, tokenizer, options, report));
   }
+  return report;
+}
+
+absl::StatusOr<SourceReport> InspectDocuments(const TaskDocuments& documents, const std::string& chat_template,
+                                              const Tokenizer& tokenizer, const LoadOptions& options) {
+  SourceReport report{.num_files = 1, .file_bytes = documents.count()};
+  const RecordFormat format{.chat_template = chat_template};
+  RETURN_IF_ERROR(InspectText({documents.AsFile()}, documents.name(), format, tokenizer, options, report));
+  report.file_bytes = report.text_bytes;
   return report;
 }
 

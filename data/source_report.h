@@ -11,6 +11,7 @@
 #include "core/config/config.h"
 #include "data/document_statistics.h"
 #include "data/load_options.h"
+#include "data/tasks/task_documents.h"
 #include "data/tokenizer.h"
 
 namespace conclave::data {
@@ -29,5 +30,9 @@ struct SourceReport {
 // Keeps nothing on disk. An error if there is nothing to read; Cancelled if the options say stop.
 absl::StatusOr<SourceReport> InspectSource(const core::SourceConfig& source, const std::string& chat_template,
                                            const Tokenizer& tokenizer, const LoadOptions& options);
+
+// The same of documents that are made.
+absl::StatusOr<SourceReport> InspectDocuments(const TaskDocuments& documents, const std::string& chat_template,
+                                              const Tokenizer& tokenizer, const LoadOptions& options);
 
 }  // namespace conclave::data

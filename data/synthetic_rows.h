@@ -13,7 +13,7 @@ class SyntheticRows {
   SyntheticRows(int64_t length, int64_t vocab_size, uint64_t key)
       : length_(length), vocab_size_(vocab_size), key_(key) {}
 
-  static constexpr int64_t kNumRows = int64_t{1} << 40;  // no run sees all of them
+  int64_t num_rows() const { return int64_t{1} << 40; }  // no run sees all of them
 
   // Writes `row` into row `slot` of a padding batch of this length, all but the row id.
   void Fill(int64_t row, int64_t slot, core::Batch& batch) const;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
+#include "data/tasks/task_documents.h"
 #include "data/text_cut.h"
 
 namespace conclave::data {
@@ -21,6 +22,7 @@ TextSource::TextSource(const SourceFile& file, std::unique_ptr<ByteReader> reade
     : file_(&file), reader_(std::move(reader)) {}
 
 absl::StatusOr<TextSource> TextSource::Open(const SourceFile& file) {
+  if (file.documents != nullptr) return TextSource(file, file.documents->NewReader());
   ASSIGN_OR_RETURN(std::unique_ptr<ByteReader> reader, ByteReader::Open(file.path));
   return TextSource(file, std::move(reader));
 }

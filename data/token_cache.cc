@@ -52,7 +52,7 @@ std::string KeyOf(std::span<const SourceFile> files, std::span<const FileContent
 
 // What one build needs to know.
 struct Build {
-  const core::SourceConfig& source;
+  const std::string& name;  // path of the source, or what is made
   const RecordFormat& format;
   const std::vector<SourceFile>& files;
   const std::string& cache;
@@ -68,7 +68,7 @@ absl::Status FullDisk(const Build& build, const absl::Status& status, int64_t wr
   return absl::ResourceExhaustedError(absl::StrFormat(
       "%s. Tokenizing %s takes about %d MiB in the cache folder %s, about %d MiB more than there is room for. Free as "
       "much there, or give another folder as data.cache",
-      std::string(status.message()).substr(0, status.message().find(" (")), build.source.path,
+      std::string(status.message()).substr(0, status.message().find(" (")), build.name,
       std::max<int64_t>(expected >> 20, 1), build.cache, std::max<int64_t>(missing >> 20, 1)));
 }
 
@@ -77,7 +77,7 @@ absl::StatusOr<EntryInfo> WriteTokens(const Build& build, const std::string& pre
   ASSIGN_OR_RETURN(TokenFileWriter writer,
                    TokenFileWriter::Create(prefix, TypeForVocabulary(build.tokenizer.vocab_size())));
   EntryInfo info{.num_files = static_cast<int64_t>(build.files.size())};
-  LoadProgress progress{.phase = LoadProgress::Phase::kTokenizing, .source = build.source.path};
+  LoadProgress progress{.phase = LoadProgress::Phase::kTokenizing, .source = build.name};
   for (const SourceFile& file : build.files) progress.bytes_total += file.bytes;
   auto full_disk_or = [&](const absl::Status& status, int64_t written) {
     return absl::IsResourceExhausted(status) ? FullDisk(build, status, written, progress) : status;
@@ -97,7 +97,7 @@ absl::StatusOr<EntryInfo> WriteTokens(const Build& build, const std::string& pre
                       return Report(build.options, progress);
                     }));
   if (writer.num_tokens() == 0) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s: there is no text in it", build.source.path));
+    return absl::InvalidArgumentError(absl::StrFormat("%s: there is no text in it", build.name));
   }
   absl::StatusOr<TokenFileWriter::Written> written = writer.Finish();
   if (!written.ok()) return full_disk_or(written.status(), writer.bytes());
@@ -142,16 +142,15 @@ absl::StatusOr<TokenSource> OpenText(const Build& build) {
     ASSIGN_OR_RETURN(stamps.emplace_back(), StampOf(file));
   }
   ASSIGN_OR_RETURN(const std::vector<FileContent> contents,
-                   ReadContents(build.files, build.source.path, build.cache, build.options));
+                   ReadContents(build.files, build.name, build.cache, build.options));
   const std::string path = build.cache + "/" + KeyOf(build.files, contents, build.format, build.tokenizer);
-  absl::StatusOr<Entry> entry = OpenEntry(path, build.source.path, build.options);
+  absl::StatusOr<Entry> entry = OpenEntry(path, build.name, build.options);
   if (entry.ok()) return ToSource(*std::move(entry));
   if (absl::IsCancelled(entry.status())) return entry.status();
   if (!absl::IsNotFound(entry.status())) {
-    core::LogWarning(
-        absl::StrFormat("%s; tokenizing %s again", std::string(entry.status().message()), build.source.path));
+    core::LogWarning(absl::StrFormat("%s; tokenizing %s again", std::string(entry.status().message()), build.name));
   }
-  const LoadProgress waiting{.phase = LoadProgress::Phase::kWaiting, .source = build.source.path};
+  const LoadProgress waiting{.phase = LoadProgress::Phase::kWaiting, .source = build.name};
   absl::StatusOr<BuildFolder> folder = BuildFolder::Acquire(path, waiting, build.options);
   if (!folder.ok() && absl::IsCancelled(folder.status())) return folder.status();
   if (!folder.ok()) {
@@ -160,10 +159,10 @@ absl::StatusOr<TokenSource> OpenText(const Build& build) {
   }
   BuildFolder::RemoveAbandoned(build.cache);
   // Perhaps another process has built it meanwhile.
-  entry = OpenEntry(path, build.source.path, build.options);
+  entry = OpenEntry(path, build.name, build.options);
   if (entry.ok()) return ToSource(*std::move(entry));
   RETURN_IF_ERROR(BuildInto(*folder, build, stamps));
-  ASSIGN_OR_RETURN(entry, OpenEntry(path, build.source.path, build.options));
+  ASSIGN_OR_RETURN(entry, OpenEntry(path, build.name, build.options));
   return ToSource(*std::move(entry));
 }
 
@@ -190,7 +189,15 @@ absl::StatusOr<TokenSource> OpenTokenSource(const core::SourceConfig& source, co
   ASSIGN_OR_RETURN(const std::vector<SourceFile> files, ListSourceFiles(source.path));
   if (files[0].format == FileFormat::kTokens) return OpenTokens(source, files, cache, options);
   const RecordFormat format{.field = source.field, .chat_template = chat_template};
-  return OpenText({source, format, files, cache, tokenizer, options});
+  return OpenText({source.path, format, files, cache, tokenizer, options});
+}
+
+absl::StatusOr<TokenSource> OpenTaskTokens(const TaskDocuments& documents, const std::string& chat_template,
+                                           const std::string& cache, const Tokenizer& tokenizer,
+                                           const LoadOptions& options) {
+  const std::vector<SourceFile> files = {documents.AsFile()};
+  const RecordFormat format{.chat_template = chat_template};
+  return OpenText({documents.name(), format, files, cache, tokenizer, options});
 }
 
 absl::StatusOr<std::string> CacheFolder(const std::string& configured) {

@@ -15,6 +15,7 @@
 
 #include "core/config/config.h"
 #include "data/load_options.h"
+#include "data/tasks/task_documents.h"
 #include "data/token_file.h"
 #include "data/tokenizer.h"
 
@@ -33,6 +34,11 @@ struct TokenSource {
 absl::StatusOr<TokenSource> OpenTokenSource(const core::SourceConfig& source, const std::string& chat_template,
                                             const std::string& cache, const Tokenizer& tokenizer,
                                             const LoadOptions& options);
+
+// The same for documents that are made; their key is over what decides them.
+absl::StatusOr<TokenSource> OpenTaskTokens(const TaskDocuments& documents, const std::string& chat_template,
+                                           const std::string& cache, const Tokenizer& tokenizer,
+                                           const LoadOptions& options);
 
 // data.cache, or where it is by default: $XDG_CACHE_HOME/conclave/tokens, ~/.cache/conclave/tokens.
 absl::StatusOr<std::string> CacheFolder(const std::string& configured);

@@ -16,6 +16,7 @@
 #include "core/model/model_graph.h"
 #include "launch/ranks.h"
 #include "launch/text.h"
+#include "rl/grpo.h"
 
 namespace conclave::launch {
 namespace {
@@ -90,6 +91,26 @@ std::string LayoutText(const parallel::Layout& layout, parallel::Job& job) {
   return text;
 }
 
+// What a step is: the recurrent confusion of samples, updates and tokens.
+void PrintRollouts(const core::Config& config, const RunParts& parts) {
+  const core::RolloutConfig& rollout = config.rollout;
+  const int64_t samples = rollout.prompts * rollout.group, updates = rl::UpdatesPerStep(config.grpo);
+  const int64_t most = samples / config.grpo.minibatches * (config.data.max_prompt_tokens + rollout.max_tokens);
+  PrintLabelled("data", parts.prompts->Description());
+  PrintLabelled("step",
+                absl::StrFormat("%s samples (%d prompts x %d), %d update%s of %s samples, at most %s tokens each",
+                                CountText(samples), rollout.prompts, rollout.group, updates, updates == 1 ? "" : "s",
+                                CountText(samples / config.grpo.minibatches), CountText(most)));
+  std::vector<std::string> rewards;
+  for (const core::RewardConfig& reward : config.reward) {
+    rewards.push_back(absl::StrFormat("%g x %s", reward.weight, reward.name));
+  }
+  PrintLabelled("reward", absl::StrJoin(rewards, " + "));
+  PrintLabelled("loss", absl::StrFormat("%s: advantages over %s, mean by %s, clip %g/%g, kl %g", config.grpo.preset,
+                                        config.grpo.advantage.baseline, config.grpo.aggregate, config.grpo.clip.low,
+                                        config.grpo.clip.high, config.grpo.kl.coefficient));
+}
+
 }  // namespace
 
 void PrintLine(std::string_view text) {
@@ -121,9 +142,18 @@ void PrintBanner(const core::Config& config, const RunParts& parts, const std::s
                                     CountText(graph.active_params())));
   PrintBelow("layout", layout);
   PrintBelow("memory", memory);
-  PrintLabelled("data", parts.loader->Description());
-  PrintLabelled("batch", absl::StrFormat("%s tokens per step: %d rows of %d, %d at a time", CountText(rows * length),
-                                         rows, length, parts.layout->executor_options().micro_rows));
+  if (config.stage == "grpo") {
+    PrintRollouts(config, parts);
+  } else {
+    PrintLabelled("data", parts.loader->Description());
+    PrintLabelled("batch", absl::StrFormat("%s tokens per step: %d rows of %d, %d at a time", CountText(rows * length),
+                                           rows, length, parts.layout->executor_options().micro_rows));
+  }
+  if (!parts.problems.empty()) {
+    PrintLabelled("evaluation", absl::StrFormat("%s held-out problems of %s, %d samples each",
+                                                CountText(static_cast<int64_t>(parts.problems.size())),
+                                                parts.problems[0].source, config.eval.samples));
+  }
   PrintLabelled("training", absl::StrFormat("%s steps, seed %d, precision %s", CountText(config.train.steps),
                                             config.train.seed, config.precision));
   PrintLabelled("output", config.run.dir);

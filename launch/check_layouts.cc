@@ -6,7 +6,6 @@
 #include "core/base/status_macros.h"
 #include "core/checkpoint/model_folder.h"
 #include "core/config/yaml.h"
-#include "data/loader.h"
 #include "launch/banner.h"
 #include "launch/load_display.h"
 #include "launch/model_loading.h"
@@ -23,9 +22,7 @@ namespace {
 absl::StatusOr<std::vector<core::Batch>> FirstBatches(const core::Config& config, const RunParts& parts,
                                                       int64_t steps) {
   LoadDisplay display;
-  ASSIGN_OR_RETURN(const auto loader,
-                   data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
-                                        static_cast<uint64_t>(config.train.seed), display.Options(0)));
+  ASSIGN_OR_RETURN(const auto loader, OpenLoader(config, parts, display.Options(0)));
   std::vector<core::Batch> batches;
   for (int64_t step = 1; step <= steps + 1; ++step) {
     batches.push_back(

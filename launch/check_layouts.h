@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `conclave check-layouts`: trains a user's own config a few steps in every layout of up to N ranks, as threads of this process,
-// and says which end in the same bits.
+// `conclave check-layouts`: trains a user's own config a few steps in every layout of up to N ranks, as threads of this
+// process, and says which end in the same bits.
 #pragma once
 
 #include <string>

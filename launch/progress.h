@@ -23,6 +23,8 @@ struct ProgressState {
   double tokens_per_second = 0, flops_per_second = 0;
   double load_imbalance = 0;                   // 0: no experts
   std::optional<double> validation_loss = {};  // measured in this step
+  std::optional<double> reward = {};           // of a rollout, instead of the loss
+  double length = 0;                           // tokens of a response
   double seconds_left = 0;
   std::string finish = {};  // "16:20": when these seconds are over
 };

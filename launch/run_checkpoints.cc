@@ -45,8 +45,8 @@ bool WeightsAreBf16(const core::Config& config) {
   return (config.checkpoint.weights.empty() ? config.precision : config.checkpoint.weights) == "bf16";
 }
 
-absl::Status CheckData(const Resume& resume, const core::Config& config, const data::Loader& loader) {
-  const std::string before = resume.meta.data_fingerprint, now = loader.Fingerprint();
+absl::Status CheckData(const Resume& resume, const core::Config& config, const std::string& now) {
+  const std::string& before = resume.meta.data_fingerprint;
   if (before.empty() || before == now) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrFormat(
       "the data is not that of the run in %s: since %s was written, its files, their order or the tokenizer have "
@@ -59,6 +59,7 @@ absl::Status CheckData(const Resume& resume, const core::Config& config, const d
 absl::Status CheckContinuesFrom(const Resume& resume, const core::Config& config) {
   ASSIGN_OR_RETURN(const core::Config before, core::ParseConfig(resume.meta.config_yaml, resume.path, {}));
   RETURN_IF_ERROR(CheckContinues(before, config));
+  if (config.stage == "grpo") return absl::OkStatus();  // how many prompts a step draws is its own affair
   const int64_t position = optim::PositionOfStep(config.batch, resume.meta.step + 1);
   if (resume.meta.data_position == position) return absl::OkStatus();
   return absl::DataLossError(absl::StrFormat("%s says that %d rows were drawn, by its config it is %d", resume.path,
@@ -138,7 +139,7 @@ absl::Status CheckResume(const Resume& resume, const core::Config& config, paral
 
 absl::StatusOr<RunState> RestoreRun(const Resume& resume, const core::Config& config, RunParts& parts,
                                     parallel::Job& job) {
-  RETURN_IF_ERROR(job.AgreeOn(CheckData(resume, config, *parts.loader)));
+  RETURN_IF_ERROR(job.AgreeOn(CheckData(resume, config, parts.data_fingerprint)));
   RETURN_IF_ERROR(job.AgreeOn(core::RestoreState(resume.path, optim::RestoredTensors(*parts.model))));
   parts.trainer->Refresh();
   const std::string device = InstructionSet(*parts.device);
@@ -168,7 +169,7 @@ core::CheckpointMeta CheckpointWriter::Meta(const RunState& state) const {
           .device = InstructionSet(*parts_.device),
           .precision = config_.precision,
           .sample_chain = state.sample_chain,
-          .data_fingerprint = parts_.loader->Fingerprint(),
+          .data_fingerprint = parts_.data_fingerprint,
           .program_version = version_,
           .history = state.history};
 }

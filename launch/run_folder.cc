@@ -29,8 +29,9 @@ std::string ReadHolder(int lock) {
 
 bool MayDiffer(std::string_view key, bool ramps) {
   static constexpr std::string_view kFree[] = {
-      "train.steps", "train.checkpoint_every", "train.validate_every", "train.keep", "run.dir", "data.cache"};
-  if (key.starts_with("parallel.")) return true;
+      "train.steps", "train.checkpoint_every", "train.validate_every", "train.keep", "run.dir",
+      "data.cache",  "rollout.decode_batch"};
+  if (key.starts_with("parallel.") || key.starts_with("eval.")) return true;
   // A ramp grows in whole micro-batches: there the cut decides which rows a step draws.
   if (key == "batch.micro_sequences") return !ramps;
   return std::find(std::begin(kFree), std::end(kFree), key) != std::end(kFree);

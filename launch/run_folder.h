@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// run.dir: config.yaml (resolved), metrics.jsonl, profile.jsonl (train --profile), tb/, checkpoints/. One job at a time
+// run.dir: config.yaml (resolved), metrics.jsonl, profile.jsonl (train --profile), tb/, checkpoints/, rollouts/
+// (stage grpo). One job at a time
 // works in it: its rank 0 holds a lock on .lock that the system drops when the process ends, however it ends.
 #pragma once
 
@@ -24,6 +25,7 @@ class RunFolder {
   std::string ConfigPath() const { return dir_ + "/config.yaml"; }
   std::string MetricsPath() const { return dir_ + "/metrics.jsonl"; }
   std::string ProfilePath() const { return dir_ + "/profile.jsonl"; }
+  std::string RolloutsPath() const { return dir_ + "/rollouts"; }
   std::string EventsPath() const { return dir_ + "/tb"; }
   std::string CheckpointsPath() const { return dir_ + "/checkpoints"; }
 

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/run_parts.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
 #include "core/checkpoint/file_io.h"
 #include "core/checkpoint/model_folder.h"
+#include "data/sft_loader.h"
 #include "launch/load_display.h"
 #include "launch/model_loading.h"
-#include "launch/signals.h"
+#include "launch/problem_evaluation.h"
 #include "launch/ranks.h"
+#include "launch/signals.h"
 #include "launch/usage_error.h"
 #include "optim/weights.h"
+#include "rl/grpo.h"
 
 namespace conclave::launch {
 namespace {
@@ -22,7 +27,8 @@ absl::Status CheckFolderModel(const core::Config& config, const core::ModelConfi
   if (config.ComputePrecision() == core::Precision::kBf16) {
     RETURN_IF_ERROR(AsUsageError(core::ValidateForBf16(model)));
   }
-  if (config.data.sequence_length <= model.max_position_embeddings) return absl::OkStatus();
+  // Rows of rollouts hold several responses, each with positions of its own.
+  if (config.stage == "grpo" || config.data.sequence_length <= model.max_position_embeddings) return absl::OkStatus();
   return UsageError(absl::StrFormat("data.sequence_length: %d is more than the %d positions of the model in %s",
                                     config.data.sequence_length, model.max_position_embeddings, config.model.from));
 }
@@ -48,9 +54,32 @@ absl::StatusOr<std::string> ReadGenerationConfig(const std::string& folder) {
   return core::ReadTextFile(path, kMaxGenerationConfigBytes);
 }
 
+// Sources of problems among those of data.validation: in stage grpo all of them, else tasks.
+core::DataConfig ProblemData(const core::Config& config) {
+  core::DataConfig data = config.data;
+  if (config.stage == "grpo") return data;
+  std::erase_if(data.validation, [](const core::SourceConfig& source) { return source.task.empty(); });
+  return data;
+}
+
+absl::Status ReadProblems(const core::Config& config, RunParts& parts) {
+  if (config.stage == "pretrain") return absl::OkStatus();
+  parts.problem_data = ProblemData(config);
+  const data::PromptContext context{parts.problem_data, config.tasks, *parts.tokenizer};
+  ASSIGN_OR_RETURN(parts.problems, data::ReadValidationPrompts(context, config.eval.prompts));
+  if (!parts.problems.empty() || config.stage == "grpo") RETURN_IF_ERROR(CheckPositions(config, parts.model_config));
+  if (config.stage != "grpo") return absl::OkStatus();
+  ASSIGN_OR_RETURN(parts.prompts, data::PromptSet::Create(context, static_cast<uint64_t>(config.train.seed)));
+  RETURN_IF_ERROR(data::CheckDisjoint(*parts.prompts, parts.problems));
+  parts.data_fingerprint = parts.prompts->Fingerprint();
+  return absl::OkStatus();
+}
+
 absl::Status ReadRows(const core::Config& config, const data::LoadOptions& options, RunParts& parts) {
-  ASSIGN_OR_RETURN(parts.loader, data::Loader::Create(config.data, *parts.tokenizer, parts.model_config.vocab_size,
-                                                      static_cast<uint64_t>(config.train.seed), options));
+  RETURN_IF_ERROR(ReadProblems(config, parts));
+  if (config.stage == "grpo") return absl::OkStatus();
+  ASSIGN_OR_RETURN(parts.loader, OpenLoader(config, parts, options));
+  parts.data_fingerprint = parts.loader->Fingerprint();
   return absl::OkStatus();
 }
 
@@ -64,20 +93,29 @@ absl::Status CreateLoader(const core::Config& config, int threads, parallel::Job
     read = ReadRows(config, QuietLoadOptions(threads), parts);
   }
   RETURN_IF_ERROR(job.AgreeOn(read));
-  if (!parts.loader) read = ReadRows(config, QuietLoadOptions(1), parts);
+  if (parts.data_fingerprint.empty()) read = ReadRows(config, QuietLoadOptions(1), parts);
   RETURN_IF_ERROR(job.AgreeOn(read));
-  return job.CheckSame("the data", "fingerprint " + parts.loader->Fingerprint());
+  return job.CheckSame("the data", "fingerprint " + parts.data_fingerprint);
+}
+
+core::Model::Options ModelOptions(const core::Config& config, core::ParamSet::Purpose purpose, const RunParts& parts) {
+  int64_t positions = config.data.sequence_length;
+  if (config.stage != "pretrain") {
+    positions = std::max(positions, config.data.max_prompt_tokens + config.rollout.max_tokens);
+  }
+  core::Model::Options options{.precision = config.ComputePrecision(),
+                               .purpose = purpose,
+                               .training = core::TrainingStateOf(config),
+                               .max_positions = positions,
+                               .profile = parts.operations.get()};
+  parts.layout->Describe(options);
+  return options;
 }
 
 absl::Status CreateModel(const core::Config& config, RunParts& parts) {
-  core::Model::Options options{.precision = config.ComputePrecision(),
-                               .purpose = core::ParamSet::Purpose::kTraining,
-                               .training = core::TrainingStateOf(config),
-                               .max_positions = config.data.sequence_length,
-                               .profile = parts.operations.get()};
-  parts.layout->Describe(options);
-  ASSIGN_OR_RETURN(parts.model, core::Model::Create(parts.model_config, *parts.device, options));
-  ASSIGN_OR_RETURN(parts.trainer, optim::Trainer::Create(*parts.model, config, *parts.layout));
+  ASSIGN_OR_RETURN(parts.model, core::Model::Create(parts.model_config, *parts.device,
+                                                    ModelOptions(config, core::ParamSet::Purpose::kTraining, parts)));
+  ASSIGN_OR_RETURN(parts.trainer, optim::Trainer::Create(*parts.model, parts.trainer_config, *parts.layout));
   parts.trainer->AskForStop([] { return StopReason(StopSignals::Requested()); });
   return absl::OkStatus();
 }
@@ -88,7 +126,21 @@ absl::Status LoadFrom(const std::string& from, core::Model& model) {
   return optim::LoadWeights(folder, optim::MissingMtp::kKeepInitial, model);
 }
 
+absl::Status SetFirstWeights(const core::Config& config, parallel::Job& job, core::Model& model) {
+  const double std = config.train.init_std > 0 ? config.train.init_std : model.config().initializer_range;
+  model.params().Initialize(model.kernels(), static_cast<uint64_t>(config.train.seed), std);
+  return config.model.from.empty() ? absl::OkStatus() : job.AgreeOn(LoadFrom(config.model.from, model));
+}
+
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<data::Loader>> OpenLoader(const core::Config& config, const RunParts& parts,
+                                                         const data::LoadOptions& options) {
+  const int64_t vocab_size = parts.model_config.vocab_size;
+  if (config.stage == "sft") return data::CreateSftLoader(config, *parts.tokenizer, vocab_size, options);
+  return data::Loader::Create(config.data, *parts.tokenizer, vocab_size, static_cast<uint64_t>(config.train.seed),
+                              options, config.tasks);
+}
 
 std::string InstructionSet(const core::Device& device) {
   const std::string description = device.Description();
@@ -118,8 +170,10 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
 }
 
 absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
-  auto layout = parallel::Layout::Create(config, parts.model_config, optim::BatchRows(config.batch), job.world(),
-                                         job.ranks_per_host(), parts.trace.get());
+  parts.trainer_config = config.stage == "grpo" ? rl::TrainerConfig(config) : config;
+  auto layout =
+      parallel::Layout::Create(parts.trainer_config, parts.model_config, optim::BatchRows(parts.trainer_config.batch),
+                               job.world(), job.ranks_per_host(), parts.trace.get());
   RETURN_IF_ERROR(job.AgreeOn(AsUsageError(layout.status())));
   parts.layout = *std::move(layout);
   job.SetPlace(parts.layout->mesh().PlaceText(job.world().rank()));
@@ -139,10 +193,18 @@ absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunPa
   return job.AgreeOn(CreateModel(config, parts));
 }
 
+absl::StatusOr<std::unique_ptr<core::Model>> CreateFrozenModel(const core::Config& config, parallel::Job& job,
+                                                               const RunParts& parts) {
+  auto model = core::Model::Create(parts.model_config, *parts.device,
+                                   ModelOptions(config, core::ParamSet::Purpose::kInference, parts));
+  RETURN_IF_ERROR(job.AgreeOn(model.status()));
+  RETURN_IF_ERROR(SetFirstWeights(config, job, **model));
+  (*model)->Refresh();
+  return model;
+}
+
 absl::Status InitializeWeights(const core::Config& config, parallel::Job& job, RunParts& parts) {
-  const double std = config.train.init_std > 0 ? config.train.init_std : parts.model_config.initializer_range;
-  parts.model->params().Initialize(parts.model->kernels(), static_cast<uint64_t>(config.train.seed), std);
-  if (!config.model.from.empty()) RETURN_IF_ERROR(job.AgreeOn(LoadFrom(config.model.from, *parts.model)));
+  RETURN_IF_ERROR(SetFirstWeights(config, job, *parts.model));
   parts.trainer->Refresh();
   parts.trainer->StartEma();
   return absl::OkStatus();

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "core/base/trace.h"
 #include "core/config/config.h"
@@ -13,6 +16,7 @@
 #include "core/device/profiling_kernels.h"
 #include "core/model/model.h"
 #include "data/loader.h"
+#include "data/prompts.h"
 #include "data/tokenizer.h"
 #include "optim/trainer.h"
 #include "parallel/job.h"
@@ -22,9 +26,14 @@ namespace conclave::launch {
 
 struct RunParts {  // freed from the last to the first
   std::unique_ptr<data::Tokenizer> tokenizer;
-  core::ModelConfig model_config;  // complete, also with model.from
-  std::string generation_config;   // generation_config.json of the folder of model.from; "": none
-  std::unique_ptr<data::Loader> loader;
+  core::ModelConfig model_config;        // complete, also with model.from
+  std::string generation_config;         // generation_config.json of the folder of model.from; "": none
+  core::Config trainer_config;           // the config as the trainer sees it; of stage grpo with rows for its rollouts
+  std::unique_ptr<data::Loader> loader;  // null in stage grpo
+  core::DataConfig problem_data;         // of prompts and problems, which refer to it
+  std::optional<data::PromptSet> prompts;              // of stage grpo
+  std::vector<data::Prompt> problems;                  // held out, to be solved; stages sft and grpo
+  std::string data_fingerprint;                        // of rows, or of prompts
   std::unique_ptr<core::OperationProfile> operations;  // if given: where the kernels record what they did
   std::unique_ptr<core::Device> device;
   std::unique_ptr<core::Trace> trace;  // if given: where it is recorded what this rank does
@@ -40,12 +49,20 @@ std::string InstructionSet(const core::Device& device);
 // gives it.
 absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts);
 
+// The rows that the stage trains on. Tokenizer and model config are there.
+absl::StatusOr<std::unique_ptr<data::Loader>> OpenLoader(const core::Config& config, const RunParts& parts,
+                                                         const data::LoadOptions& options);
+
 // Everything else; weights are zero. Rank 0 shows how far the reading of data is; Cancelled if a signal to any rank
 // stops it. Collective, errors agreed on. The job outlives the parts.
 absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts);
 
 // Model and trainer anew, as the layout now places experts; weights are zero.
 absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunParts& parts);
+
+// A model under the layout with the weights of step 0, for passes alone. Collective, errors agreed on.
+absl::StatusOr<std::unique_ptr<core::Model>> CreateFrozenModel(const core::Config& config, parallel::Job& job,
+                                                               const RunParts& parts);
 
 // Weights of step 0: drawn from the seed, or those of model.from. Collective, errors agreed on.
 absl::Status InitializeWeights(const core::Config& config, parallel::Job& job, RunParts& parts);

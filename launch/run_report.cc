@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/log.h"
+#include "core/base/quoted.h"
 #include "core/base/status_macros.h"
 #include "core/base/terminal.h"
 #include "launch/banner.h"
@@ -32,6 +33,12 @@ std::string CurveText(const std::vector<double>& losses) {
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::vector<std::string> RewardNames(const core::Config& config) {
+  std::vector<std::string> names;
+  for (const core::RewardConfig& reward : config.reward) names.push_back(reward.name);
+  return names;
 }
 
 double TokensPerSecond(const StepReport& step) { return static_cast<double>(step.metrics.tokens) / step.seconds; }
@@ -62,19 +69,32 @@ absl::Status RunReport::Open() {
 
 void RunReport::Add(const StepReport& step) {
   last_step_ = step.metrics.step;
-  losses_.push_back(step.metrics.loss);
+  losses_.push_back(step.rollout ? step.rollout->reward.mean : step.metrics.loss);
   if (step.validation) last_validation_ = step.validation;
   Record(step);
   RecordEvents(step);
   ShowProgress(step);
+  if (step.validation && step.validation->solved) ShowSolved(step);
+}
+
+std::vector<Figure> RunReport::FiguresOf(const StepReport& step) const {
+  std::vector<Figure> figures;
+  if (step.rollout) figures = RolloutFigures(*step.rollout, RewardNames(config_));
+  if (step.validation && step.validation->solved) {
+    const std::vector<Figure> solved = EvaluationFigures(*step.validation->solved);
+    figures.insert(figures.end(), solved.begin(), solved.end());
+  }
+  return figures;
 }
 
 void RunReport::Record(const StepReport& step) {
   const optim::StepMetrics& metrics = step.metrics;
   JsonLine line;
   line.Add("step", metrics.step);
-  line.Add("loss", metrics.loss);
-  line.Add("mtp_loss", metrics.mtp_loss);
+  if (!step.rollout) {
+    line.Add("loss", metrics.loss);
+    line.Add("mtp_loss", metrics.mtp_loss);
+  }
   line.Add("grad_norm", metrics.grad_norm);
   line.Add("lr", metrics.lr);
   line.Add("tokens", metrics.tokens);
@@ -86,10 +106,11 @@ void RunReport::Record(const StepReport& step) {
     line.Add("balance_loss", metrics.balance_loss);
     line.Add("load_imbalance", metrics.load_imbalance);
   }
-  if (step.validation) {
-    line.Add("validation_loss", step.validation->loss);
-    line.Add("bits_per_byte", step.validation->bits_per_byte);
+  if (step.validation && step.validation->loss) {
+    line.Add("validation_loss", *step.validation->loss);
+    line.Add("bits_per_byte", *step.validation->bits_per_byte);
   }
+  for (const Figure& figure : FiguresOf(step)) line.Add(figure.name, figure.value);
   const absl::Status written = metrics_.Append(line.Take());
   if (!written.ok() && !writing_failed_) {
     Warn(absl::StrFormat("%s; training goes on, the lines follow once there is room", std::string(written.message())));
@@ -109,9 +130,18 @@ void RunReport::RecordEvents(const StepReport& step) {
     scalars.push_back({"experts/balance_loss", metrics.balance_loss});
     scalars.push_back({"experts/load_imbalance", metrics.load_imbalance});
   }
-  if (step.validation) {
-    scalars.push_back({"validation/loss", step.validation->loss});
-    scalars.push_back({"validation/bits_per_byte", step.validation->bits_per_byte});
+  if (step.validation && step.validation->loss) {
+    scalars.push_back({"validation/loss", *step.validation->loss});
+    scalars.push_back({"validation/bits_per_byte", *step.validation->bits_per_byte});
+  }
+  const std::vector<Figure> figures = FiguresOf(step);
+  std::vector<std::string> tags;
+  tags.reserve(figures.size());  // scalars refer to them
+  for (const Figure& figure : figures) {
+    if (figure.group == nullptr) continue;
+    const bool named = figure.name.starts_with(std::string(figure.group) + "/");
+    tags.push_back(named ? figure.name : absl::StrFormat("%s/%s", figure.group, figure.name));
+    scalars.push_back({tags.back(), figure.value});
   }
   // A full disk is reported once, for the metrics.
   events_.Append(metrics.step, scalars).IgnoreError();
@@ -128,8 +158,19 @@ void RunReport::ShowProgress(const StepReport& step) {
                     .tokens_per_second = TokensPerSecond(step),
                     .flops_per_second = graph_.TrainFlopsPerToken() * TokensPerSecond(step),
                     .load_imbalance = metrics.load_imbalance,
-                    .validation_loss = step.validation ? std::optional(step.validation->loss) : std::nullopt,
+                    .validation_loss = step.validation ? step.validation->loss : std::nullopt,
+                    .reward = step.rollout ? std::optional(step.rollout->reward.mean) : std::nullopt,
+                    .length = step.rollout ? step.rollout->length.mean : 0,
                     .seconds_left = per_step * static_cast<double>(config_.train.steps - metrics.step)});
+}
+
+// The held-out score, and a response of the step beside it.
+void RunReport::ShowSolved(const StepReport& step) {
+  Print(absl::StrFormat("step %d: %s", step.metrics.step, EvaluationText(*step.validation->solved)));
+  if (!step.rollout || step.rollout->example == nullptr) return;
+  const rl::Episode& example = *step.rollout->example;
+  Print(absl::StrFormat("  draw %d, reward %.2f: %s", example.completion.draw, example.reward,
+                        core::Quoted(example.text)));
 }
 
 void RunReport::Warn(std::string_view text) {
@@ -143,12 +184,14 @@ void RunReport::Print(std::string_view text) {
 }
 
 void RunReport::PrintSummary() const {
-  std::string summary = absl::StrFormat("done: %d steps, %s, loss %.4f", last_step_, DurationText(SecondsSince(start_)),
-                                        losses_.empty() ? std::nan("") : losses_.back());
-  if (last_validation_) {
-    summary += absl::StrFormat(", validation %.4f (%.4f bits per byte)", last_validation_->loss,
-                               last_validation_->bits_per_byte);
+  std::string summary =
+      absl::StrFormat("done: %d steps, %s, %s %.4f", last_step_, DurationText(SecondsSince(start_)),
+                      config_.stage == "grpo" ? "reward" : "loss", losses_.empty() ? std::nan("") : losses_.back());
+  if (last_validation_ && last_validation_->loss) {
+    summary += absl::StrFormat(", validation %.4f (%.4f bits per byte)", *last_validation_->loss,
+                               *last_validation_->bits_per_byte);
   }
+  if (last_validation_ && last_validation_->solved) summary += "\n" + EvaluationText(*last_validation_->solved);
   PrintLine(CurveText(losses_) + summary);
 }
 

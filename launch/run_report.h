@@ -15,20 +15,26 @@
 #include "core/model/model_graph.h"
 #include "launch/metrics.h"
 #include "launch/progress.h"
+#include "launch/rollout_record.h"
 #include "launch/run_folder.h"
 #include "launch/tensorboard.h"
 #include "optim/trainer.h"
+#include "rl/evaluation.h"
+#include "rl/grpo.h"
 
 namespace conclave::launch {
 
+// On held-out data: a loss of text, or problems solved, or both.
 struct Validation {
-  double loss = 0, bits_per_byte = 0;
+  std::optional<double> loss = {}, bits_per_byte = {};
+  std::optional<rl::Evaluation> solved = {};
 };
 
 struct StepReport {
-  const optim::StepMetrics& metrics;
+  optim::StepMetrics metrics = {};
   double seconds = 0;       // of the whole step
   double data_seconds = 0;  // of its batch
+  std::optional<rl::GrpoMetrics> rollout = {};
   std::optional<Validation> validation = {};
 };
 
@@ -50,9 +56,11 @@ class RunReport {
   void PrintSummary() const;
 
  private:
+  std::vector<Figure> FiguresOf(const StepReport& step) const;
   void Record(const StepReport& step);
   void RecordEvents(const StepReport& step);
   void ShowProgress(const StepReport& step);
+  void ShowSolved(const StepReport& step);
 
   const RunFolder& folder_;
   const core::Config& config_;
@@ -63,7 +71,7 @@ class RunReport {
   AppendFile metrics_;
   EventFile events_;
   Progress progress_;
-  std::vector<double> losses_;  // of all steps of the run
+  std::vector<double> losses_;  // of all steps of the run; in stage grpo their rewards
   int64_t last_step_;
   std::optional<Validation> last_validation_;
   bool writing_failed_ = false;  // said so

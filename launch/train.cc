@@ -102,9 +102,11 @@ absl::StatusOr<ExitCode> RunFrom(RunState state, const RunFolder& folder, const 
   std::optional<RunReport> report;
   if (IsFirst(job)) report.emplace(folder, config, parts.model_config, state.step);
   RETURN_IF_ERROR(OnFirst(job, [&report] { return report->Open(); }));
-  if (!config.exact) RETURN_IF_ERROR(SayWhatFloatSumsCost(state, config, job, parts));
+  if (!config.exact && parts.loader) RETURN_IF_ERROR(SayWhatFloatSumsCost(state, config, job, parts));
   CheckpointWriter writer(folder, config, options.version, parts, job);
-  TrainLoop loop(folder, config, parts, writer, job, report ? &*report : nullptr, std::move(state));
+  auto steps = MakeStageSteps(config, folder, parts, job);
+  RETURN_IF_ERROR(job.AgreeOn(steps.status()));
+  TrainLoop loop(folder, config, parts, **steps, writer, job, report ? &*report : nullptr, std::move(state));
   if (options.profile && report) loop.Profile(options.profile_steps);
   absl::StatusOr<ExitCode> code = loop.Run();
   if (parts.trace) WriteTrace(options.trace, parts, job);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/train_loop.h"
 
-#include <chrono>
-#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -15,19 +13,12 @@
 #include "optim/weights.h"
 
 namespace conclave::launch {
-namespace {
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-}  // namespace
-
-TrainLoop::TrainLoop(const RunFolder& folder, const core::Config& config, RunParts& parts, CheckpointWriter& writer,
-                     parallel::Job& job, RunReport* report, RunState state)
+TrainLoop::TrainLoop(const RunFolder& folder, const core::Config& config, RunParts& parts, StageSteps& steps,
+                     CheckpointWriter& writer, parallel::Job& job, RunReport* report, RunState state)
     : folder_(folder),
       config_(config),
       parts_(parts),
+      steps_(steps),
       writer_(writer),
       job_(job),
       report_(report),
@@ -36,7 +27,7 @@ TrainLoop::TrainLoop(const RunFolder& folder, const core::Config& config, RunPar
 
 absl::StatusOr<ExitCode> TrainLoop::Run() {
   while (state_.step < config_.train.steps) {
-    const std::optional<ExitCode> stop = RunStep();
+    ASSIGN_OR_RETURN(const std::optional<ExitCode> stop, RunStep());
     if (state_.step == config_.train.steps) break;
     if (stop) return Stop(*stop);
     if (saved_step_ == state_.step) RETURN_IF_ERROR(BalanceExperts());
@@ -44,47 +35,25 @@ absl::StatusOr<ExitCode> TrainLoop::Run() {
   return Finish();
 }
 
-std::optional<ExitCode> TrainLoop::RunStep() {
-  const int64_t step = state_.step + 1;
+absl::StatusOr<std::optional<ExitCode>> TrainLoop::RunStep() {
   if (profiler_) profiler_->BeginStep();
-  const auto start = std::chrono::steady_clock::now();
-  const core::Batch batch = parts_.loader->TrainBatch(state_.data_position, optim::RowsOfStep(config_.batch, step));
-  const double data_seconds = SecondsSince(start);
-  parts_.loader->Prefetch(state_.data_position + batch.rows, optim::RowsOfStep(config_.batch, step + 1));
-  const optim::StepMetrics metrics = parts_.trainer->Step(batch, step);
-  const double seconds = SecondsSince(start);
-  if (profiler_) profiler_->EndStep(step, seconds, data_seconds);
-  state_.step = step;
-  state_.data_position += batch.rows;
-  state_.sample_chain = ExtendSampleChain(state_.sample_chain, batch.row_ids);
-  if (!metrics.finite) {
+  ASSIGN_OR_RETURN(StepReport step, steps_.Step(state_));
+  if (profiler_) profiler_->EndStep(state_.step, step.seconds, step.data_seconds);
+  if (!step.metrics.finite) {
     Warn(absl::StrFormat("step %d: the loss or a gradient is not finite or out of range; the step changed nothing",
-                         step));
+                         state_.step));
   }
-  std::optional<Validation> validation;
-  if (parts_.loader->num_validation_rows() > 0 && IsDue(config_.train.validate_every)) validation = Validate();
-  if (report_ != nullptr) report_->Add({metrics, seconds, data_seconds, validation});
+  if (IsDue(config_.train.validate_every)) {
+    ASSIGN_OR_RETURN(step.validation, steps_.Validate());
+  }
+  if (report_ != nullptr) report_->Add(step);
   if (IsDue(config_.train.checkpoint_every)) Save();
   if (profiler_ && profiler_->Complete()) ReportProfile();
-  return ExitCodeOfStop(metrics.stop_reason);
+  return ExitCodeOfStop(step.metrics.stop_reason);
 }
 
 bool TrainLoop::IsDue(int64_t interval) const {
   return state_.step == config_.train.steps || (interval > 0 && state_.step % interval == 0);
-}
-
-Validation TrainLoop::Validate() {
-  const data::Loader& loader = *parts_.loader;
-  double nats = 0;  // a sum of multiples of one unit: exact, whatever the size of a batch
-  int64_t labels = 0;
-  for (int64_t begin = 0; begin < loader.num_validation_rows(); begin += config_.batch.sequences) {
-    const optim::Trainer::Losses part =
-        parts_.trainer->Evaluate(loader.ValidationBatch(begin, config_.batch.sequences));
-    nats += part.loss;
-    labels += part.num_labels;
-  }
-  return {.loss = nats / static_cast<double>(labels),
-          .bits_per_byte = nats / std::log(2.0) / static_cast<double>(loader.validation_bytes())};
 }
 
 void TrainLoop::ReportProfile() {
@@ -123,6 +92,7 @@ absl::Status TrainLoop::BalanceExperts() {
   RETURN_IF_ERROR(RecreateModel(config_, job_, parts_));
   RETURN_IF_ERROR(job_.AgreeOn(core::RestoreState(saved_path_, optim::RestoredTensors(*parts_.model))));
   parts_.trainer->Refresh();
+  RETURN_IF_ERROR(steps_.FollowModel());
   writer_.ShareWeights();
   if (report_ != nullptr)
     report_->Print(absl::StrFormat("step %d: experts moved to balance the load of ranks", state_.step));

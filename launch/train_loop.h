@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Step after step: batch, update, validation, metrics, checkpoint, in this order. A step's line of metrics is complete
-// before its checkpoint exists, so a resume from that checkpoint neither repeats nor lacks a line. All ranks go through
-// the same loop; what it decides follows from numbers that all of them have.
+// Step after step: the stage's step (stage_steps.h), validation, metrics, checkpoint, in this order. A step's line of
+// metrics is complete before its checkpoint exists, so a resume from that checkpoint neither repeats nor lacks a line.
+// All ranks go through the same loop; what it decides follows from numbers that all of them have.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@
 #include "launch/run_folder.h"
 #include "launch/run_parts.h"
 #include "launch/run_report.h"
+#include "launch/stage_steps.h"
 #include "launch/step_profiler.h"
 #include "parallel/job.h"
 
@@ -24,8 +25,8 @@ namespace conclave::launch {
 class TrainLoop {
  public:
   // `report`: of rank 0; null on the others.
-  TrainLoop(const RunFolder& folder, const core::Config& config, RunParts& parts, CheckpointWriter& writer,
-            parallel::Job& job, RunReport* report, RunState state);
+  TrainLoop(const RunFolder& folder, const core::Config& config, RunParts& parts, StageSteps& steps,
+            CheckpointWriter& writer, parallel::Job& job, RunReport* report, RunState state);
 
   // Says, after the next `num_steps` steps and a few to warm up, where their time went. Needs parts.operations and a
   // report.
@@ -35,8 +36,7 @@ class TrainLoop {
 
  private:
   // How to exit if the step was the last.
-  std::optional<ExitCode> RunStep();
-  Validation Validate();
+  absl::StatusOr<std::optional<ExitCode>> RunStep();
   bool IsDue(int64_t interval) const;  // in the step that was just done
   void ReportProfile();                // if one was asked for: once
   void Save();
@@ -49,6 +49,7 @@ class TrainLoop {
   const RunFolder& folder_;
   const core::Config& config_;
   RunParts& parts_;
+  StageSteps& steps_;
   CheckpointWriter& writer_;
   parallel::Job& job_;
   RunReport* const report_;

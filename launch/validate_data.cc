@@ -81,9 +81,10 @@ class Validation {
 
   // An error only if a signal asks to stop.
   absl::Status Check(const core::SourceConfig& source, const std::string& key, bool is_for_training) {
-    PrintLine(absl::StrFormat("%s  %s", key, source.synthetic.empty() ? source.path : source.synthetic));
+    const std::string& made = source.synthetic.empty() ? source.task : source.synthetic;
+    PrintLine(absl::StrFormat("%s  %s", key, made.empty() ? source.path : made));
     if (!source.synthetic.empty()) return absl::OkStatus();
-    const auto report = Inspect(source);
+    const auto report = Inspect(source, key);
     if (absl::IsCancelled(report.status())) return report.status();
     if (!report.ok()) {
       Refuse(std::string(report.status().message()));
@@ -101,9 +102,15 @@ class Validation {
   int64_t num_held_out() const { return num_held_out_; }
 
  private:
-  absl::StatusOr<data::SourceReport> Inspect(const core::SourceConfig& source) const {
+  absl::StatusOr<data::SourceReport> Inspect(const core::SourceConfig& source, const std::string& key) const {
+    const data::Tokenizer& tokenizer = *parts_.tokenizer;
+    const std::string& chat_template = config_.data.chat_template;
     LoadDisplay display;  // gone before anything else is printed
-    return data::InspectSource(source, config_.data.chat_template, *parts_.tokenizer, display.Options(threads_));
+    if (source.task.empty()) return data::InspectSource(source, chat_template, tokenizer, display.Options(threads_));
+    ASSIGN_OR_RETURN(const auto documents, data::TaskDocuments::Create(source, key, config_.tasks, config_.data.system,
+                                                                       static_cast<uint64_t>(config_.train.seed),
+                                                                       data::DocumentUse::kPretraining));
+    return data::InspectDocuments(documents, chat_template, tokenizer, display.Options(threads_));
   }
   void Refuse(const std::string& why) {
     PrintRow("NOT USABLE", why);

@@ -79,7 +79,14 @@ absl::Status CreateTrainer(const LayoutTask& task, const core::Config& config, i
   parts.model->Refresh();
   ASSIGN_OR_RETURN(parts.trainer, Trainer::Create(*parts.model, config, *parts.layout));
   parts.trainer->StartEma();
+  parts.trainer->SetPolicy(task.rule, task.temperature);
   return absl::OkStatus();
+}
+
+void AddPolicyFigures(const PolicyMetrics& p, std::vector<double>& figures) {
+  figures.insert(figures.end(), {p.loss, static_cast<double>(p.tokens), p.clipped_low, p.clipped_high, p.dual_clipped,
+                                 p.ratio, p.largest_ratio, p.kl, p.reference_kl, p.difference, p.largest_difference,
+                                 static_cast<double>(p.differing_tokens)});
 }
 
 absl::StatusOr<LayoutOutcome> RunRank(const LayoutTask& task, const LayoutChoice& choice, parallel::Job& job,
@@ -97,8 +104,9 @@ absl::StatusOr<LayoutOutcome> RunRank(const LayoutTask& task, const LayoutChoice
     const StepMetrics m = parts.trainer->Step(task.batch(step), step);
     outcome.figures.insert(outcome.figures.end(),
                            {m.loss, m.mtp_loss, m.balance_loss, m.total_loss, m.grad_norm, m.load_imbalance});
+    if (m.policy) AddPolicyFigures(*m.policy, outcome.figures);
   }
-  outcome.figures.push_back(parts.trainer->Evaluate(task.batch(task.steps + 1)).loss);
+  outcome.figures.push_back(parts.trainer->Evaluate(task.batch(task.steps + 1), task.temperature).loss);
   outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   outcome.memory_as_planned = parts.trainer->MeasuredAsPlanned();
   for (const core::StateTensor& tensor : OptimizerTensors(*parts.model)) assembly.Add(tensor);

@@ -33,6 +33,8 @@ struct LayoutTask {
   int64_t steps = 1;
   std::function<core::Batch(int64_t step)> batch;        // called by several threads
   std::function<absl::Status(core::Model&)> initialize;  // weights of a rank's part; the same
+  core::PolicyRule rule = {};                            // of batches that a policy learns from
+  float temperature = 1;                                 // of these, and of the last batch
 };
 
 struct LayoutOutcome {

@@ -28,7 +28,7 @@ struct Trainer::Totals {
   static constexpr int64_t kBadRows = kOutOfRange + 1;      // losses of rows that were
   static constexpr int64_t kStop = kBadRows + 1;            // ranks that ask to stop, by reason
   static constexpr int64_t kZ = kStop + 1 + kMaxStopReason;
-  static constexpr int64_t kLoss = kZ + 1;  // by depth, then balance by MoE block
+  static constexpr int64_t kLoss = kZ + 1;  // by depth, then balance by MoE block, then what a policy leaves
 };
 
 int64_t RowsOfStep(const core::BatchConfig& batch, int64_t step) {
@@ -77,13 +77,18 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, con
 absl::Status Trainer::AllocateStatistics(int64_t rows) {
   const int64_t depth = model_.config().num_nextn_predict_layers, experts = model_.config().n_routed_experts;
   const int64_t moe_blocks = static_cast<int64_t>(core::MoeLayers(model_.config()).size());
-  const int64_t num_totals = Totals::kLoss + 1 + depth + moe_blocks;
+  const bool learns_policy = layout_.executor_options().policy != core::PolicyInputs::kNone;
+  const int64_t num_totals = Totals::kLoss + 1 + depth + moe_blocks + (learns_policy ? kPolicyTotals : 0);
   core::Arena arena("step");
   auto allocate = [&] {
     core::StepStatistics& s = statistics_;
     s.loss = arena.Allocate(DType::kF64, {1 + depth, rows});
     s.z_sum = arena.Allocate(DType::kF64, {1, rows});
     if (moe_blocks > 0) s.balance_loss = arena.Allocate(DType::kF64, {moe_blocks, rows});
+    if (learns_policy) {
+      s.policy = arena.Allocate(DType::kF64, {rows, core::kPolicySums});
+      maxima_ = arena.Allocate(DType::kI64, {core::kPolicyMaxima});
+    }
     const Tensor sums = arena.Allocate(DType::kI64, {moe_blocks * experts + num_totals});
     if (moe_blocks > 0) s.load = sums.Slice(0, 0, moe_blocks * experts).Reshape({moe_blocks, experts});
     totals_ = sums.Slice(0, moe_blocks * experts, num_totals);
@@ -97,6 +102,7 @@ absl::Status Trainer::AllocateStatistics(int64_t rows) {
   arena.Attach(step_memory_->data(), bytes);
   allocate();
   row_losses_.resize(rows);
+  policy_rows_.resize(statistics_.policy.Elements());
   sums_.resize(all_sums_.Elements());
   expert_load_.resize(moe_blocks * experts);
   return absl::OkStatus();
@@ -105,15 +111,17 @@ absl::Status Trainer::AllocateStatistics(int64_t rows) {
 // Rows that this rank does not compute keep their zero: each is counted once over all ranks.
 void Trainer::ZeroStatistics() {
   core::Kernels& kernels = model_.kernels();
-  for (const Tensor& tensor : {statistics_.loss, statistics_.z_sum, statistics_.balance_loss, all_sums_}) {
+  for (const Tensor& tensor :
+       {statistics_.loss, statistics_.z_sum, statistics_.balance_loss, statistics_.policy, all_sums_}) {
     if (tensor) kernels.Zero(tensor);
   }
   kernels.Zero(model_.params().flag());
 }
 
 void Trainer::RunMicroBatches(const core::Batch& batch) {
-  executor_->Train(batch, Weights(batch.num_labels), statistics_,
-                   [this](const core::Stage& stage) { sync_.BeginReduce(stage); });
+  // The config of a trainer says whether policies learn with it: memory for them is planned.
+  CHECK(!batch.policy || statistics_.policy);
+  executor_->Train(batch, Weights(batch), statistics_, [this](const core::Stage& stage) { sync_.BeginReduce(stage); });
 }
 
 // Losses of this rank's rows as integers of one unit. One that is so large that a sum of batch_rows such could leave
@@ -134,7 +142,18 @@ int64_t Trainer::SumOfRows(const Tensor& per_row, int64_t index, int64_t local_r
   return sum;
 }
 
-void Trainer::SumOverRanks(int64_t local_rows, int64_t batch_rows) {
+void Trainer::SumPolicyRows(int64_t local_rows, int64_t batch_rows) {
+  const std::span<double> rows = std::span(policy_rows_).first(local_rows * core::kPolicySums);
+  if (local_rows > 0) {
+    model_.device().CopyToHost(model_.stream(), statistics_.policy.Slice(0, 0, local_rows), rows.data());
+    model_.device().Synchronize(model_.stream());
+  }
+  host_maxima_.fill(0);
+  host_totals()[Totals::kBadRows] += AddPolicyRows(rows, batch_rows, policy_totals(), host_maxima_);
+}
+
+void Trainer::SumOverRanks(const core::Batch& batch) {
+  const int64_t local_rows = executor_->Split(batch.rows).Rows(layout_.place().data), batch_rows = batch.rows;
   core::Device& device = model_.device();
   int32_t out_of_range = 0;
   device.CopyToHost(model_.stream(), model_.params().flag(), &out_of_range);
@@ -149,8 +168,14 @@ void Trainer::SumOverRanks(int64_t local_rows, int64_t batch_rows) {
     for (int64_t i = 0; losses && i < losses.size(0); ++i)
       totals[next++] = SumOfRows(losses, i, local_rows, batch_rows);
   }
-  device.CopyToDevice(model_.stream(), sums_.data(), all_sums_);
   parallel::Comm& all = layout_.all();
+  if (batch.policy && statistics_.policy) {
+    SumPolicyRows(local_rows, batch_rows);
+    device.CopyToDevice(model_.stream(), host_maxima_.data(), maxima_);
+    all.Wait(model_.stream(), all.AllReduce(model_.stream(), maxima_, parallel::Reduction::kMax));
+    device.CopyToHost(model_.stream(), maxima_, host_maxima_.data());
+  }
+  device.CopyToDevice(model_.stream(), sums_.data(), all_sums_);
   all.Wait(model_.stream(), all.AllReduce(model_.stream(), all_sums_, parallel::Reduction::kSum));
   device.CopyToHost(model_.stream(), all_sums_, sums_.data());
   device.Synchronize(model_.stream());
@@ -222,7 +247,10 @@ void Trainer::ReadMetrics(const core::Batch& batch, StepMetrics& metrics) {
     metrics.mtp_loss += core::FixedToLoss(totals[Totals::kLoss + k]) / labels / static_cast<double>(depth);
   }
   const double z = core::FixedToLoss(totals[Totals::kZ]) / labels;
-  metrics.total_loss = metrics.loss + config_.moe.mtp_weight * metrics.mtp_loss + config_.optim.z_loss * z;
+  if (batch.policy) metrics.policy = ReadPolicyTotals(policy_totals(), host_maxima_);
+  metrics.total_loss =
+      (metrics.policy ? metrics.policy->loss : metrics.loss) + config_.moe.mtp_weight * metrics.mtp_loss;
+  if (!metrics.policy) metrics.total_loss += config_.optim.z_loss * z;
   const int64_t blocks = statistics_.load ? statistics_.load.size(0) : 0;
   const int64_t experts = model_.config().n_routed_experts;
   for (int64_t b = 0; b < blocks; ++b) {
@@ -253,7 +281,7 @@ StepMetrics Trainer::Step(const core::Batch& batch, int64_t step) {
   for (const auto& param : model_.params().params()) {
     if (param->sum) model_.kernels().SumSquares(param->ShardGradient(), limbs_);
   }
-  SumOverRanks(executor_->Split(batch.rows).Rows(layout_.place().data), batch.rows);
+  SumOverRanks(batch);
   ReadMetrics(batch, metrics);
   for (size_t i = 0; i < expert_load_.size(); ++i) expert_load_[i] += sums_[i];
   if (metrics.finite) {
@@ -264,12 +292,15 @@ StepMetrics Trainer::Step(const core::Batch& batch, int64_t step) {
   return metrics;
 }
 
-core::LossWeights Trainer::Weights(int64_t num_labels) const {
+core::LossWeights Trainer::Weights(const core::Batch& batch) const {
   const int64_t depth = std::max<int64_t>(model_.config().num_nextn_predict_layers, 1);
-  return {.label_scale = num_labels > 0 ? static_cast<float>(1.0 / static_cast<double>(num_labels)) : 0.0f,
+  return {.label_scale = batch.num_labels > 0 ? static_cast<float>(1.0 / static_cast<double>(batch.num_labels)) : 0.0f,
           .mtp = static_cast<float>(config_.moe.mtp_weight / static_cast<double>(depth)),
           .balance = static_cast<float>(config_.moe.balance_loss),
-          .z_loss = static_cast<float>(config_.optim.z_loss)};
+          .z_loss = static_cast<float>(config_.optim.z_loss),
+          .temperature = batch.policy ? temperature_ : 1,
+          .rule = rule_,
+          .policy_pass = batch.policy ? batch.policy->pass : core::PolicyPass::kOffPolicy};
 }
 
 void Trainer::Backward(const core::Batch& batch) {
@@ -291,13 +322,13 @@ void Trainer::StartEma() {
   }
 }
 
-Trainer::Losses Trainer::Evaluate(const core::Batch& batch) {
+Trainer::Losses Trainer::Evaluate(const core::Batch& batch, float temperature) {
   ZeroStatistics();
   core::StepStatistics statistics = statistics_;
   statistics.balance_loss = {};
   statistics.load = {};
-  executor_->Evaluate(batch, statistics);
-  SumOverRanks(executor_->Split(batch.rows).Rows(layout_.place().data), batch.rows);
+  executor_->Evaluate(batch, temperature, statistics);
+  SumOverRanks(batch);
   const std::span<const int64_t> totals = host_totals();
   const double loss = totals[Totals::kBadRows] == 0 ? core::FixedToLoss(totals[Totals::kLoss]) : std::nan("");
   return {.loss = loss, .num_labels = batch.num_labels};

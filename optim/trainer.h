@@ -3,9 +3,11 @@
 // state is what checkpoints hold; everything else follows from (config, step).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -15,6 +17,7 @@
 #include "core/config/config.h"
 #include "core/model/batch.h"
 #include "core/model/model.h"
+#include "optim/policy_metrics.h"
 #include "parallel/executor.h"
 #include "parallel/grad_sync.h"
 #include "parallel/layout.h"
@@ -29,10 +32,11 @@ struct StepMetrics {
   double total_loss = 0;    // what the gradient is of
   double grad_norm = 0;     // before clipping
   double lr = 0;
-  int64_t tokens = 0;         // rows x length
-  bool finite = true;         // false: the step was void and changed nothing
-  int stop_reason = 0;        // greatest answer to AskForStop; 0: none
-  double load_imbalance = 0;  // largest expert load / mean, worst block; 0 without experts
+  int64_t tokens = 0;                   // rows x length
+  bool finite = true;                   // false: the step was void and changed nothing
+  int stop_reason = 0;                  // greatest answer to AskForStop; 0: none
+  double load_imbalance = 0;            // largest expert load / mean, worst block; 0 without experts
+  std::optional<PolicyMetrics> policy;  // of a batch that a policy learns from; its loss is then part of total_loss
 };
 
 // Rows of step `step` (1, 2, ...): batch.sequences, or less during batch.ramp; whole micro-batches.
@@ -58,6 +62,13 @@ class Trainer {
   // average or bias. batch.rows <= batch.sequences of the config.
   StepMetrics Step(const core::Batch& batch, int64_t step);
 
+  // How a policy learns from batches that have `policy`, from the next step on: one rank's choice must be that of all.
+  // The temperature is that of its samples.
+  void SetPolicy(const core::PolicyRule& rule, float temperature) {
+    rule_ = rule;
+    temperature_ = temperature;
+  }
+
   // Forward and backward without an update: gradients stay in the parameters' sums. For verification.
   void Backward(const core::Batch& batch);
   void ClearGradients();
@@ -68,8 +79,8 @@ class Trainer {
     double loss = 0;  // sum of cross entropies over labels, nats
     int64_t num_labels = 0;
   };
-  // Forward only.
-  Losses Evaluate(const core::Batch& batch);
+  // Forward only, as cross entropy, logits being divided by the temperature.
+  Losses Evaluate(const core::Batch& batch, float temperature = 1);
 
   core::PassMemory planned_memory() const { return executor_->planned(); }
   core::PassMemory measured_memory() const { return executor_->measured(); }
@@ -99,11 +110,12 @@ class Trainer {
   void ZeroStatistics();
   void RunMicroBatches(const core::Batch& batch);
   // What ranks add up to know the step: integers, so that the order of ranks is no matter.
-  void SumOverRanks(int64_t local_rows, int64_t batch_rows);
+  void SumOverRanks(const core::Batch& batch);
   int64_t SumOfRows(const core::Tensor& per_row, int64_t index, int64_t local_rows, int64_t batch_rows);
+  void SumPolicyRows(int64_t local_rows, int64_t batch_rows);
   void Update(double grad_norm, double lr, int64_t step);
   void ReadMetrics(const core::Batch& batch, StepMetrics& metrics);
-  core::LossWeights Weights(int64_t num_labels) const;
+  core::LossWeights Weights(const core::Batch& batch) const;
 
   core::Model& model_;
   const core::Config config_;
@@ -118,10 +130,16 @@ class Trainer {
   struct Totals;
   core::Tensor totals_;             // i64 [...]: losses, norm and flags, Totals
   core::Tensor all_sums_;           // i64 [...]: load of experts, then totals_: what is added over ranks
+  core::Tensor maxima_;             // i64 [kPolicyMaxima]: what ranks take the greatest of
   std::vector<double> row_losses_;  // on the host, kept from step to step
-  std::vector<int64_t> sums_;       // all_sums_ on the host
+  std::vector<double> policy_rows_;
+  std::array<int64_t, core::kPolicyMaxima> host_maxima_ = {};
+  std::vector<int64_t> sums_;  // all_sums_ on the host
   std::vector<int64_t> expert_load_;
   std::span<int64_t> host_totals() { return std::span(sums_).last(totals_.Elements()); }
+  std::span<int64_t> policy_totals() { return host_totals().last(kPolicyTotals); }
+  core::PolicyRule rule_;
+  float temperature_ = 1;
   std::function<int()> stop_reason_;
 };
 

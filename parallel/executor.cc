@@ -60,8 +60,10 @@ core::PassMemory Executor::PlanLargest(const core::Stage& stage) const {
   const int64_t rows = std::min(Split(options_.batch_rows[0]).MostRows(), options_.micro_rows);
   for (PassMode mode : {PassMode::kForwardOnly, PassMode::kTrainImmediate, PassMode::kTrain}) {
     if (mode == PassMode::kTrain && !deferred) continue;
+    if (mode != PassMode::kForwardOnly && options_.use == ExecutorUse::kForward) continue;
     core::PassShape shape{mode, rows, options_.length, options_.predict_ahead && mode != PassMode::kForwardOnly};
     shape.group_rows.assign(options_.expert_ranks, rows);
+    if (stage.part().loss && mode != PassMode::kForwardOnly) shape.policy = options_.policy;
     largest.CoverAlso(core::PlanPass(stage, model_.device(), model_.stream(), model_.kernels(), shape));
   }
   return largest;
@@ -127,6 +129,8 @@ const core::PassShape& Executor::ShapeOf(const Step& step, const Action& action)
   shape_.rows = step.split.MicroRows(options_.data_rank, micro);
   shape_.length = options_.length;
   shape_.predict_ahead = options_.predict_ahead && step.training;
+  shape_.policy = step.training && SlotsOf(action.stage).stage().part().loss ? core::InputsOf(step.batch)
+                                                                             : core::PolicyInputs::kNone;
   shape_.group_rows.clear();
   const int64_t first = options_.data_rank / options_.expert_ranks * options_.expert_ranks;
   for (int64_t i = 0; i < options_.expert_ranks; ++i)
@@ -286,6 +290,7 @@ void Executor::RunCells(const Step& step, absl::FunctionRef<void(const Cell&)> c
 
 void Executor::Train(const core::Batch& batch, const core::LossWeights& weights, const core::StepStatistics& statistics,
                      const std::function<void(const core::Stage&)>& stage_done) {
+  CHECK(options_.use == ExecutorUse::kTraining);
   const BatchSplit split = Split(batch.rows);
   const Step step{batch, split, PlanFor(split.NumMicro(), true), weights, statistics, true};
   num_passes_left_ = step.plan.num_passes;
@@ -300,9 +305,9 @@ void Executor::Train(const core::Batch& batch, const core::LossWeights& weights,
   RunCells(step, [&](const Cell& cell) { ForEachAction(cell, finish); });
 }
 
-void Executor::Evaluate(const core::Batch& batch, const core::StepStatistics& statistics) {
+void Executor::Evaluate(const core::Batch& batch, float temperature, const core::StepStatistics& statistics) {
   const BatchSplit split = Split(batch.rows);
-  const core::LossWeights weights;
+  const core::LossWeights weights{.temperature = temperature};
   const Step step{batch, split, PlanFor(split.NumMicro(), false), weights, statistics, false};
   RunCells(step, [&](const Cell& cell) {
     const Action& action = cell.first;

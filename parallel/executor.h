@@ -22,17 +22,22 @@
 
 namespace conclave::parallel {
 
+enum class ExecutorUse { kTraining, kForward };  // kForward: Evaluate alone, of models of any purpose
+
 struct ExecutorOptions {
+  ExecutorUse use = ExecutorUse::kTraining;
   std::string schedule = "1f1b";
   int virtual_stages = 1;
   bool overlap = true;              // of the two halves of a cell; never changes a bit
   std::vector<int64_t> batch_rows;  // rows of global batches there will be, largest first: slots for all of them
+  bool any_rows = false;            // batches may also have fewer rows than any of these, in as many micro-batches
   int64_t data_ranks = 1, data_rank = 0;
   int64_t expert_ranks = 1;  // neighbouring data ranks that exchange tokens
   int64_t micro_rows = 1;
-  int64_t length = 1;            // tokens per row
-  bool predict_ahead = true;     // in training
-  core::Trace* trace = nullptr;  // records cells and phases, if it is not null
+  int64_t length = 1;                                     // tokens per row
+  bool predict_ahead = true;                              // in training
+  core::PolicyInputs policy = core::PolicyInputs::kNone;  // of training, at most
+  core::Trace* trace = nullptr;                           // records cells and phases, if it is not null
 };
 
 class Executor {
@@ -48,10 +53,14 @@ class Executor {
              const std::function<void(const core::Stage&)>& stage_done);
   // Told of each layer's weight gradients; outlives the executor.
   void SetSink(core::GradientSink* sink) { sink_ = sink; }
-  // Forward passes alone, for their losses.
-  void Evaluate(const core::Batch& batch, const core::StepStatistics& statistics);
+  // Forward passes alone, for their losses; logits are divided by the temperature.
+  void Evaluate(const core::Batch& batch, float temperature, const core::StepStatistics& statistics);
 
-  BatchSplit Split(int64_t batch_rows) const { return {batch_rows, options_.data_ranks, options_.micro_rows}; }
+  BatchSplit Split(int64_t batch_rows) const {
+    const BatchSplit split{batch_rows, options_.data_ranks, options_.micro_rows};
+    if (!options_.any_rows) return split;
+    return BatchSplit::Like({options_.batch_rows[0], options_.data_ranks, options_.micro_rows}, batch_rows);
+  }
   // Tensors of the last pass through the last of this rank's stages; they stay until the next step.
   PassSlot& last_pass() { return slots_.back()->last(); }
   LaneMemory& lane() { return forward_lane_; }

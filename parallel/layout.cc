@@ -19,6 +19,11 @@ std::string ScheduleName(const core::ParallelConfig& config) {
   return config.pipeline > 1 ? "dualpipev" : "1f1b";
 }
 
+core::PolicyInputs PolicyInputsOf(const core::Config& config) {
+  if (config.stage != "grpo") return core::PolicyInputs::kNone;
+  return config.grpo.kl.coefficient != 0 ? core::PolicyInputs::kSampledAndReference : core::PolicyInputs::kSampled;
+}
+
 absl::Status CheckExperts(const core::ParallelConfig& config, const core::ModelConfig& model) {
   if (config.expert <= std::max<int64_t>(model.n_routed_experts, 1)) return absl::OkStatus();
   if (model.n_routed_experts == 0) {
@@ -49,12 +54,14 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
                        .virtual_stages = static_cast<int>(parallel.virtual_stages),
                        .overlap = parallel.overlap,
                        .batch_rows = std::move(batch_rows),
+                       .any_rows = config.stage == "grpo",
                        .data_ranks = mesh.shape().data,
                        .data_rank = place.data,
                        .expert_ranks = mesh.shape().expert,
                        .micro_rows = 1,
                        .length = config.data.sequence_length,
                        .predict_ahead = config.moe.mtp_weight != 0,
+                       .policy = PolicyInputsOf(config),
                        .trace = trace};
   layout->zero_ = parallel.zero;
   layout->num_groups_ = static_cast<int>(std::max<int64_t>(model.n_group, 1));

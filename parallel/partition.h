@@ -28,11 +28,21 @@ struct BatchSplit {
   int64_t batch_rows = 0;  // of the global batch
   int64_t data_ranks = 1;
   int64_t micro_rows = 1;
+  int64_t num_micro = 0;  // 0: as many as the rows need
+
+  // Of any number of rows: as many micro-batches as `largest` has, of equal size as far as they go.
+  static BatchSplit Like(const BatchSplit& largest, int64_t batch_rows) {
+    BatchSplit split{batch_rows, largest.data_ranks, 1, largest.NumMicro()};
+    split.micro_rows = std::max<int64_t>((split.MostRows() + split.num_micro - 1) / split.num_micro, 1);
+    return split;
+  }
 
   int64_t Begin(int64_t data_rank) const { return batch_rows * data_rank / data_ranks; }
   int64_t Rows(int64_t data_rank) const { return Begin(data_rank + 1) - Begin(data_rank); }
   int64_t MostRows() const { return (batch_rows + data_ranks - 1) / data_ranks; }
-  int64_t NumMicro() const { return std::max<int64_t>((MostRows() + micro_rows - 1) / micro_rows, 1); }
+  int64_t NumMicro() const {
+    return num_micro > 0 ? num_micro : std::max<int64_t>((MostRows() + micro_rows - 1) / micro_rows, 1);
+  }
   // Rows of one micro-batch, and where they begin in the global batch.
   int64_t MicroRows(int64_t data_rank, int64_t micro) const {
     return std::clamp<int64_t>(Rows(data_rank) - micro * micro_rows, 0, micro_rows);

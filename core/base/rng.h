@@ -9,7 +9,7 @@
 namespace conclave::core {
 
 // What a stream of draws is for; part of the key, so that streams never meet.
-enum class RandomPurpose : uint32_t { kInit = 1, kDataOrder = 2, kSampling = 3, kSynthetic = 4, kTest = 5 };
+enum class RandomPurpose : uint32_t { kInit = 1, kDataOrder = 2, kSampling = 3, kSynthetic = 4, kTest = 5, kTask = 6 };
 
 // Four independent uniform 32-bit words for (key, counter).
 std::array<uint32_t, 4> Philox(uint64_t key, uint64_t counter_low, uint64_t counter_high);

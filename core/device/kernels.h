@@ -147,16 +147,61 @@ struct CrossEntropyArgs {
   PackedWeight head;  // out V, in D
   Tensor labels;      // i32 [T], -1 = none
   int64_t rows = 1;
-  float z_loss = 0;  // adds z_loss * lse^2 to each label's loss
-  Tensor loss;       // f64 [rows]: sum over the row's labels of (lse - logit[label]) in position order
-  Tensor z_sum;      // f64 [rows]: the same of lse^2; optional
-  Tensor log_probs;  // f32 [T]: logit[label] - lse, 0 without label; optional
+  float z_loss = 0;       // adds z_loss * lse^2 to each label's loss
+  float temperature = 1;  // logits are divided by it, as in Sample
+  Tensor loss;            // f64 [rows]: sum over the row's labels of (lse - logit[label]) in position order
+  Tensor z_sum;           // f64 [rows]: the same of lse^2; optional
+  Tensor log_probs;       // f32 [T]: logit[label] - lse, 0 without label; optional
   // The rest only for training; dx empty: forward only.
-  float scale = 0;  // d_logits = scale * (softmax - onehot + z term); 1 / (labels of the global batch), times a weight
+  float scale = 0;  // d_logits = scale * (softmax - onehot + z term) / temperature; 1 / (labels of the global batch),
+                    // times a weight
+  Tensor token_weights = {};   // f32 [T], optional: stand for `scale`, token by token; without z_loss
   PackedWeight head_backward;  // out D, in V
   Tensor dx;                   // [T, D]
   GradientTarget target;       // [V, D]; unit of rounding (row, this use)
   Tensor workspace;            // u8, CrossEntropyWorkspace bytes; only with dx
+};
+
+// What of a policy's change counts, and how much (PolicyLoss).
+struct PolicyRule {
+  enum class Ratio { kToken, kSequence };  // of probabilities: of each token, or their geometric mean by sequence
+  enum class Kl { kK1, kK2, kK3 };         // Schulman's estimators of the divergence from the reference
+  Ratio ratio = Ratio::kToken;
+  double clip_low = 0.2, clip_high = 0.2;  // the ratio counts from 1 - clip_low up to 1 + clip_high
+  double dual = 0;                         // where the advantage is negative it counts up to this; 0: no bound
+  double cap = 0;                          // above 0: the ratio is a constant weight, at most this; no clipping
+  double kl = 0;                           // weight of the divergence
+  Kl estimator = Kl::kK3;
+};
+
+// What PolicyLoss sums over a row's tokens; the last kPolicyMaxima are greatest values instead.
+enum class PolicySum {
+  kLoss,
+  kTokens,
+  kClippedLow,   // tokens whose ratio is below the bound, their advantage being negative
+  kClippedHigh,  // above it, their advantage being positive; or above the cap
+  kDualClipped,
+  kRatio,
+  kKl,               // r - 1 - log r, r by token: divergence of the old policy from the present one
+  kReferenceKl,      // the same of the present one from the reference (k3)
+  kDifference,       // |log_prob - old_log_prob|
+  kDifferingTokens,  // those where they are not the same bits
+  kLargestDifference,
+  kLargestRatio,  // by token
+};
+inline constexpr int64_t kPolicySums = static_cast<int64_t>(PolicySum::kLargestRatio) + 1;
+inline constexpr int64_t kPolicyMaxima = 2;
+
+struct PolicyLossArgs {
+  PolicyRule rule = {};
+  Tensor log_probs;            // f32 [rows, S] of the policy that learns, and the same of the one that sampled
+  Tensor old_log_probs;        // f32 [rows, S]
+  Tensor reference_log_probs;  // f32 [rows, S]; optional where rule.kl is 0
+  Tensor advantages;           // f32 [rows, S]
+  Tensor weights;              // f32 [rows, S], what a token's loss counts in that of the global batch
+  Tensor sequences;            // i32 [rows, S]: which response a token belongs to, in runs; -1 = none: no loss
+  Tensor token_weights;        // f32 [rows, S]: minus the gradient of log_probs; 0 without sequence; optional
+  Tensor sums;                 // f64 [rows, kPolicySums], by PolicySum; optional
 };
 
 struct AdamWArgs {
@@ -176,6 +221,9 @@ struct SampleArgs {
   Tensor draw_ids;   // i64 [B]: (sample << 32) + position
   Tensor tokens;     // i32 [B]
   Tensor log_probs;  // f32 [B]: of log-softmax(logits / T) over the whole vocabulary, before filters; T = 1 if greedy
+  Tensor filtered_log_probs =
+      {};               // f32 [B], optional: of the distribution that was drawn from; without filters the same
+  Tensor entropy = {};  // f32 [B], optional: of log-softmax(logits / T), nats; 0 if greedy
 };
 
 class Kernels {
@@ -256,6 +304,12 @@ class Kernels {
   virtual void LinearCrossEntropy(const CrossEntropyArgs& args) = 0;
   virtual int64_t CrossEntropyWorkspace(int64_t tokens, int64_t rows, int64_t hidden, int64_t vocabulary,
                                         DType dtype) const = 0;  // bytes
+  // Row by row sum_t weight_t l_t and its gradient; r = exp(log_prob - old), A the advantage, d = reference - log_prob:
+  //   l = -min(r A, clamp(r, 1 - clip_low, 1 + clip_high) A), r bounded by dual where A < 0; with cap: -min(r, cap) A
+  //   log_prob, the ratio being a constant; + kl k(d), k1 = -d, k2 = d^2 / 2, k3 = e^d - d - 1.
+  // In f64 and position order; equal log-probabilities have a ratio of exactly 1. With Ratio::kSequence r is exp(mean
+  // of log_prob - old) of the sequence.
+  virtual void PolicyLoss(const PolicyLossArgs& args) = 0;
   virtual void Sample(const SampleArgs& args) = 0;
 
   // ---- Elementwise

@@ -189,6 +189,13 @@ void ProfilingKernels::LinearCrossEntropy(const CrossEntropyArgs& args) {
   backend_->LinearCrossEntropy(args);
 }
 
+void ProfilingKernels::PolicyLoss(const PolicyLossArgs& args) {
+  const CallTimer timer(profile_, Operation::kPolicyLoss,
+                        Touching({args.log_probs, args.old_log_probs, args.reference_log_probs, args.advantages,
+                                  args.weights, args.sequences, args.token_weights}));
+  backend_->PolicyLoss(args);
+}
+
 void ProfilingKernels::Sample(const SampleArgs& args) {
   const CallTimer timer(profile_, Operation::kSample, Touching({args.logits}));
   backend_->Sample(args);

@@ -75,6 +75,7 @@ class ProfilingKernels final : public Kernels {
   void EmbeddingGrad(Tensor ids, Tensor dy, Tensor row_offsets, const GradientTarget& target,
                      Tensor workspace) override;
   void LinearCrossEntropy(const CrossEntropyArgs& args) override;
+  void PolicyLoss(const PolicyLossArgs& args) override;
   void Sample(const SampleArgs& args) override;
   void Zero(Tensor x) override;
   void FillNormal(Tensor x, uint64_t key, float std) override;

@@ -62,6 +62,7 @@ class CountingKernels final : public Kernels {
   void Combine(const CombineArgs&) override { Count(0); }
   void Embedding(Tensor, Tensor, Tensor) override { Count(0); }
   void EmbeddingGrad(Tensor, Tensor, Tensor, const GradientTarget&, Tensor) override { Count(0); }
+  void PolicyLoss(const PolicyLossArgs&) override { Count(0); }
   void Sample(const SampleArgs&) override { Count(0); }
   void Zero(Tensor) override { Count(0); }
   void FillNormal(Tensor, uint64_t, float) override { Count(0); }

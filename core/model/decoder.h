@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Token by token decoding of a batch of sequences with cached keys and values. The cache holds what the trainer
-// computes (expanded keys and values), and kernels treat every row alone, so logits are bit-equal to a full forward
-// pass.
+// Token by token decoding of a batch of sequences by a whole model: a slot (decode_stage.h) for each sequence.
 #pragma once
 
 #include <memory>
@@ -10,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "core/model/decode_stage.h"
 #include "core/model/model.h"
 
 namespace conclave::core {
@@ -19,10 +18,10 @@ class Decoder {
   // Caches for `sequences` sequences of at most `capacity` tokens (capacity <= model.max_positions()).
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(Model& model, int64_t sequences, int64_t capacity);
 
-  int64_t sequences() const { return sequences_; }
+  int64_t sequences() const { return stage_->slots(); }
   int64_t capacity() const { return capacity_; }
   int64_t length(int64_t sequence) const { return lengths_[sequence]; }
-  int64_t cache_bytes() const { return cache_bytes_; }
+  int64_t cache_bytes() const { return stage_->cache_bytes(); }
 
   // Forgets a sequence.
   void Clear(int64_t sequence) { lengths_[sequence] = 0; }
@@ -37,18 +36,14 @@ class Decoder {
   Tensor logits() const { return logits_; }
 
  private:
-  explicit Decoder(Model& model) : model_(model) {}
-  // Runs batch_, whose rows are those of `caches`.
-  void Run(const PassShape& shape, std::span<const AttentionCache> caches);
+  Decoder() = default;
 
-  Model& model_;
-  int64_t sequences_ = 0, capacity_ = 0, cache_bytes_ = 0;
+  int64_t capacity_ = 0;
   std::vector<int64_t> lengths_;
-  std::unique_ptr<DeviceBuffer> cache_memory_, logits_memory_;
-  std::vector<AttentionCache> caches_;  // one per block
-  Batch batch_;                         // of the call, kept so that a step allocates nothing
+  std::vector<int32_t> tokens_, positions_;  // of the call, kept so that a step allocates nothing
+  std::unique_ptr<DecodeStage> stage_;
+  std::unique_ptr<DeviceBuffer> logits_memory_;
   Tensor logits_;
-  std::unique_ptr<PassRunner> runner_;
 };
 
 }  // namespace conclave::core

@@ -17,6 +17,7 @@ StepStatistics StepStatistics::Rows(int64_t begin, int64_t count) const {
   if (z_sum) out.z_sum = z_sum.Slice(1, begin, count);
   if (balance_loss) out.balance_loss = balance_loss.Slice(1, begin, count);
   if (log_probs) out.log_probs = log_probs.Slice(0, begin, count);
+  if (policy) out.policy = policy.Slice(0, begin, count);
   return out;
 }
 
@@ -97,23 +98,24 @@ void LossUnit::PredictAhead(Lane& lane, StagePass& pass, const StepStatistics& s
   }
 }
 
-void LossUnit::HeadLoss(Lane& lane, StagePass& pass, int k, float scale, float z_loss, const StepStatistics& statistics,
-                        Tensor normed, Tensor d_normed) const {
+void LossUnit::HeadLoss(Lane& lane, StagePass& pass, const StepStatistics& statistics, const HeadLossArgs& head) const {
   Arena::Scope scope(lane.scratch);
-  CrossEntropyArgs args{.x = normed,
+  CrossEntropyArgs args{.x = head.normed,
                         .head = head_->forward,
-                        .labels = pass.shifted[k].labels,
+                        .labels = pass.shifted[head.k].labels,
                         .rows = pass.rows,
-                        .z_loss = z_loss,
-                        .loss = statistics.loss.Slice(0, k, 1).MergeFirst(),
-                        .z_sum = k == 0 && statistics.z_sum ? statistics.z_sum.MergeFirst() : Tensor(),
-                        .log_probs = k == 0 && statistics.log_probs ? statistics.log_probs.MergeFirst() : Tensor(),
-                        .scale = scale,
+                        .z_loss = head.z_loss,
+                        .temperature = head.temperature,
+                        .loss = statistics.loss.Slice(0, head.k, 1).MergeFirst(),
+                        .z_sum = head.k == 0 && statistics.z_sum ? statistics.z_sum.MergeFirst() : Tensor(),
+                        .log_probs = head.log_probs,
+                        .scale = head.scale,
+                        .token_weights = head.token_weights,
                         .head_backward = {},
-                        .dx = d_normed,
+                        .dx = head.d_normed,
                         .target = {},
                         .workspace = {}};
-  if (d_normed) {
+  if (head.d_normed) {
     args.head_backward = head_->backward;
     args.target = params_.Target(*head_, pass.batch_rows);
     const int64_t vocabulary = head_->spec.shape[0];
@@ -123,17 +125,61 @@ void LossUnit::HeadLoss(Lane& lane, StagePass& pass, int k, float scale, float z
   lane.kernels.LinearCrossEntropy(args);
 }
 
+void LossUnit::PolicyHeadLoss(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
+                              const LossSaved& saved) const {
+  Arena::Scope scope(lane.scratch);
+  const PolicyTensors& policy = pass.policy;
+  const Tensor log_probs = lane.scratch.Allocate(DType::kF32, {pass.rows, pass.length});
+  const Tensor token_weights = lane.scratch.Allocate(DType::kF32, {pass.rows, pass.length});
+  HeadLossArgs head{.temperature = weights.temperature, .log_probs = log_probs.MergeFirst(), .normed = saved.normed};
+  PolicyLossArgs args{.rule = weights.rule,
+                      .log_probs = policy.old_log_probs,
+                      .old_log_probs = policy.old_log_probs,
+                      .reference_log_probs = policy.reference_log_probs,
+                      .advantages = policy.advantages,
+                      .weights = policy.weights,
+                      .sequences = policy.sequences,
+                      .token_weights = token_weights,
+                      .sums = {}};
+  if (weights.policy_pass == PolicyPass::kOffPolicy) {
+    HeadLoss(lane, pass, statistics, head);
+    args.log_probs = log_probs;
+  }
+  lane.kernels.PolicyLoss(args);
+  head.token_weights = token_weights.MergeFirst();
+  head.d_normed = saved.d_normed;
+  HeadLoss(lane, pass, statistics, head);
+  // What it came to, by the log-probabilities of this pass: on-policy that they are the old ones is seen here.
+  args.log_probs = log_probs;
+  args.token_weights = {};
+  args.sums = statistics.policy;
+  lane.kernels.PolicyLoss(args);
+}
+
 void LossUnit::Loss(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
                     LossSaved& saved) const {
   const int64_t t = pass.num_tokens();
   const bool training = pass.mode != PassMode::kForwardOnly;
   saved.d_normed = training ? pass.until_input_grad.Allocate(dtype_, {t, hidden_}) : Tensor();
-  HeadLoss(lane, pass, 0, weights.label_scale, weights.z_loss, statistics, saved.normed, saved.d_normed);
+  if (pass.policy) {
+    PolicyHeadLoss(lane, pass, weights, statistics, saved);
+  } else {
+    HeadLoss(lane, pass, statistics,
+             {.scale = weights.label_scale,
+              .z_loss = weights.z_loss,
+              .temperature = weights.temperature,
+              .log_probs = statistics.log_probs ? statistics.log_probs.MergeFirst() : Tensor(),
+              .normed = saved.normed,
+              .d_normed = saved.d_normed});
+  }
   for (size_t k = 0; pass.predict_ahead && k < mtp_.size(); ++k) {
     MtpSaved& mtp = saved.mtp[k];
     mtp.d_normed = training ? pass.until_input_grad.Allocate(dtype_, {t, hidden_}) : Tensor();
-    HeadLoss(lane, pass, static_cast<int>(k) + 1, weights.label_scale * weights.mtp, 0, statistics, mtp.normed,
-             mtp.d_normed);
+    HeadLoss(lane, pass, statistics,
+             {.k = static_cast<int>(k) + 1,
+              .scale = weights.label_scale * weights.mtp,
+              .normed = mtp.normed,
+              .d_normed = mtp.d_normed});
   }
 }
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/model/batch.h"
 #include "core/model/block.h"
 #include "core/model/embedding.h"
 
@@ -19,9 +20,12 @@ namespace conclave::core {
 // Factors of the loss terms; label_scale = 1 / labels of the global batch.
 struct LossWeights {
   float label_scale = 0;
-  float mtp = 0;      // of the sum over depths, already divided by the depth
-  float balance = 0;  // of each block's mean over rows
-  float z_loss = 0;
+  float mtp = 0;          // of the sum over depths, already divided by the depth
+  float balance = 0;      // of each block's mean over rows
+  float z_loss = 0;       // not of a policy
+  float temperature = 1;  // of the main head
+  PolicyRule rule = {};   // of passes in which a policy learns
+  PolicyPass policy_pass = PolicyPass::kOffPolicy;
 };
 
 // Device memory of one step that passes add to or write rows of.
@@ -31,6 +35,7 @@ struct StepStatistics {
   Tensor balance_loss;  // f64 [moe blocks, rows]
   Tensor load;          // i64 [moe blocks, E]
   Tensor log_probs;     // f32 [rows, S] of the labels; optional
+  Tensor policy = {};   // f64 [rows, kPolicySums], in passes in which a policy learns
 
   // The part of rows [begin, begin + count) of the step.
   StepStatistics Rows(int64_t begin, int64_t count) const;
@@ -86,14 +91,25 @@ class LossUnit {
     RmsNormLayer norm;
   };
 
-  void HeadLoss(Lane& lane, StagePass& pass, int k, float scale, float z_loss, const StepStatistics& statistics,
-                Tensor normed, Tensor d_normed) const;
+  // One head's loss of depth k: what of it differs from call to call.
+  struct HeadLossArgs {
+    int k = 0;
+    float scale = 0, z_loss = 0, temperature = 1;
+    Tensor token_weights = {};  // f32 [T], instead of scale
+    Tensor log_probs = {};      // f32 [T], optional
+    Tensor normed = {};
+    Tensor d_normed = {};  // empty: no gradients
+  };
+  void HeadLoss(Lane& lane, StagePass& pass, const StepStatistics& statistics, const HeadLossArgs& head) const;
+  // The main head's loss where a policy learns.
+  void PolicyHeadLoss(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
+                      const LossSaved& saved) const;
   void MtpBackward(Lane& lane, StagePass& pass, const LossWeights& weights, int k, LossSaved& saved) const;
 
   const ParamSet& params_;
   DType dtype_;
   int64_t hidden_;
-  int64_t first_layer_;  // number of the first layer of multi-token prediction
+  int64_t first_layer_;              // number of the first layer of multi-token prediction
   const EmbeddingLayer* embedding_;  // with tied embeddings or multi-token prediction
   RmsNormLayer norm_;
   Param* head_;  // [V, D]; the embedding itself if tied

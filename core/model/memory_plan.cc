@@ -14,6 +14,23 @@ void PassMemory::CoverAlso(const PassMemory& other) {
   scratch = std::max(scratch, other.scratch);
 }
 
+namespace {
+
+PolicyTensors AllocatePolicy(Arena& arena, const PassShape& shape) {
+  PolicyTensors policy;
+  if (shape.policy == PolicyInputs::kNone) return policy;
+  for (Tensor* x : {&policy.old_log_probs, &policy.advantages, &policy.weights}) {
+    *x = arena.Allocate(DType::kF32, {shape.rows, shape.length});
+  }
+  policy.sequences = arena.Allocate(DType::kI32, {shape.rows, shape.length});
+  if (shape.policy == PolicyInputs::kSampledAndReference) {
+    policy.reference_log_probs = arena.Allocate(DType::kF32, {shape.rows, shape.length});
+  }
+  return policy;
+}
+
+}  // namespace
+
 void AllocateTokens(StagePass& pass, const PassShape& shape, int64_t mtp_depth) {
   pass.mode = shape.mode;
   pass.predict_ahead = shape.predict_ahead;
@@ -30,6 +47,7 @@ void AllocateTokens(StagePass& pass, const PassShape& shape, int64_t mtp_depth) 
     tokens.positions = arena.Allocate(DType::kI32, {shape.rows, shape.length});
     tokens.labels = arena.Allocate(DType::kI32, {t});
   }
+  pass.policy = AllocatePolicy(arena, shape);
 }
 
 PassMemory PlanPass(const Stage& stage, Device& device, Stream& stream, const Kernels& kernels, const PassShape& shape,
@@ -49,7 +67,8 @@ PassMemory PlanPass(const Stage& stage, Device& device, Stream& stream, const Ke
                             .z_sum = step.Allocate(DType::kF64, {1, shape.rows}),
                             .balance_loss = {},
                             .load = {},
-                            .log_probs = {}};
+                            .log_probs = {},
+                            .policy = step.Allocate(DType::kF64, {shape.rows, kPolicySums})};
   if (moe_blocks > 0 && shape.mode != PassMode::kForwardOnly) {
     statistics.balance_loss = step.Allocate(DType::kF64, {moe_blocks, shape.rows});
     statistics.load = step.Allocate(DType::kI64, {moe_blocks, config.n_routed_experts});

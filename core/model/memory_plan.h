@@ -17,6 +17,7 @@ struct PassShape {
   bool predict_ahead = true;             // with multi-token prediction, where the model has it
   bool decoding = false;                 // with caches, up to the final norm
   std::vector<int64_t> group_rows = {};  // StagePass::group_rows; empty: {rows}
+  PolicyInputs policy = PolicyInputs::kNone;
   bool operator==(const PassShape&) const = default;
 };
 

@@ -34,6 +34,32 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(const ModelConfig& config, 
   return model;
 }
 
+PolicyInputs InputsOf(const Batch& batch) {
+  if (!batch.policy) return PolicyInputs::kNone;
+  return batch.policy->reference_log_probs.empty() ? PolicyInputs::kSampled : PolicyInputs::kSampledAndReference;
+}
+
+namespace {
+
+// From the batch as it is: its rows are there, none is beyond its end.
+void FillPolicy(Device& device, Stream& stream, const Batch& batch, int64_t begin, const PolicyTensors& policy) {
+  const PolicyTargets& targets = *batch.policy;
+  const int64_t first = begin * batch.length, count = policy.sequences.Elements();
+  if (count == 0) return;
+  CHECK_LE(begin + policy.sequences.size(0), batch.rows);
+  const auto copy = [&](const auto& host, const Tensor& to) {
+    CHECK_EQ(static_cast<int64_t>(host.size()), batch.rows * batch.length);
+    device.CopyToDevice(stream, host.data() + first, to);
+  };
+  copy(targets.old_log_probs, policy.old_log_probs);
+  copy(targets.advantages, policy.advantages);
+  copy(targets.weights, policy.weights);
+  copy(targets.sequences, policy.sequences);
+  if (policy.reference_log_probs) copy(targets.reference_log_probs, policy.reference_log_probs);
+}
+
+}  // namespace
+
 void TokenFeeder::Fill(Device& device, Stream& stream, const Batch& batch, int64_t begin, StagePass& pass) {
   pass.batch_rows = batch.rows;
   pass.key_index = {};
@@ -47,6 +73,7 @@ void TokenFeeder::Fill(Device& device, Stream& stream, const Batch& batch, int64
     device.CopyToDevice(stream, staged_.labels.data(), pass.shifted[shift].labels);
     device.Synchronize(stream);  // the staging memory is written again
   }
+  if (pass.policy) FillPolicy(device, stream, batch, begin, pass.policy);
 }
 
 absl::StatusOr<std::unique_ptr<PassRunner>> PassRunner::Create(Model& model, const std::vector<PassShape>& shapes) {

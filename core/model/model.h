@@ -66,6 +66,9 @@ class Model {
   int64_t max_positions_ = 0;
 };
 
+// What of PolicyTargets a batch has.
+PolicyInputs InputsOf(const Batch& batch);
+
 // Copies what `pass` reads of rows [begin, begin + pass.rows) of the batch (padding beyond its end) to the device;
 // tensors from AllocateTokens.
 class TokenFeeder {

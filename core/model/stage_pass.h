@@ -41,6 +41,15 @@ struct DeviceTokens {
   Tensor labels;     // i32 [T], -1 = none
 };
 
+// The same of what a policy learns from (PolicyTargets): f32 [rows, S], sequences i32.
+struct PolicyTensors {
+  Tensor old_log_probs, advantages, weights, sequences;
+  Tensor reference_log_probs;  // optional
+  explicit operator bool() const { return static_cast<bool>(sequences); }
+};
+
+enum class PolicyInputs { kNone, kSampled, kSampledAndReference };  // what of it there is
+
 enum class PassMode {
   kTrain,           // keep what Backward needs; weight gradients may be deferred
   kTrainImmediate,  // the same, but weight gradients run at the end of each block, whose memory is then free
@@ -52,6 +61,7 @@ struct StagePass {
   bool predict_ahead = true;  // run multi-token prediction, too
   int64_t rows = 0, length = 0;
   std::vector<DeviceTokens> shifted;  // [1 + multi-token-prediction depth]
+  PolicyTensors policy;               // of a pass in which a policy learns, on the stage with the loss
   Tensor row_offsets;                 // i32 [rows + 1] = 0, S, 2 S, ...
   Tensor key_index;                   // i32 [rows, S], only when decoding: places in the cache
   // Rows of each rank that tokens are exchanged with, in their order, in this micro-batch; of this one alone: {rows}.

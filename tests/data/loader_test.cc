@@ -249,12 +249,12 @@ TEST(Loader, SaysWhatIsWrongAndWhere) {
   config.train[0].synthetic = "normal";
   EXPECT_EQ(Error(config), "data.train.0.synthetic: \"normal\" is not known; there is: uniform");
   config.train[0].synthetic = "uniform";
-  EXPECT_EQ(Error(config), "data.train.0: give either path or synthetic");
+  EXPECT_EQ(Error(config), "data.train.0: give one of path, task and synthetic");
   config = Config({good});
   config.validation = {Random()};
   EXPECT_EQ(Error(config), "data.validation.0.synthetic: random tokens have no end; validation needs a file");
   EXPECT_EQ(Error(Config({good}), 256),
-            "data.train.0.path: the tokenizer has 265 ids, but model.vocab_size is 256; raise that, or give another "
+            "data.train.0: the tokenizer has 265 ids, but model.vocab_size is 256; raise that, or give another "
             "data.tokenizer");
   EXPECT_EQ(Error(Config({good}, 0)), "data.sequence_length: 0 is not positive");
   config = Config({folder.Write("short.txt", "ab")});

@@ -39,13 +39,15 @@ struct Head {
 
 // Loss and gradients of some rows; the gradient of the head adds to `target`.
 struct Loss {
-  Loss(DeviceArrays& arrays, const Head& head, Tensor x, Tensor labels, int64_t rows, const GradientTarget& target) {
+  Loss(DeviceArrays& arrays, const Head& head, Tensor x, Tensor labels, int64_t rows, const GradientTarget& target,
+       float temperature = 1) {
     const int64_t tokens = x.size(0), hidden = x.size(1);
     args = {.x = x,
             .head = head.forward,
             .labels = labels,
             .rows = rows,
             .z_loss = 0.01f,
+            .temperature = temperature,
             .loss = arrays.Zeros(DType::kF64, {rows}),
             .z_sum = arrays.Zeros(DType::kF64, {rows}),
             .log_probs = arrays.Zeros(DType::kF32, {tokens}),
@@ -118,8 +120,8 @@ TEST_P(CrossEntropy, GivesTheSameBitsHoweverTheVocabularyIsCut) {
   for (int64_t t = 0; t < few; ++t) labels[static_cast<size_t>(t)] = static_cast<double>(vocabulary - 1 - t * 1001);
   const GradientTarget cut = Target(vocabulary, hidden), whole = Target(vocabulary, hidden);
   const Tensor all_labels = arrays_->Of(DType::kI32, {many}, labels);
-  const Loss a(*arrays_, head, x, all_labels, 1, cut);
-  const Loss b(*arrays_, head, x.Slice(0, 0, few), all_labels.Slice(0, 0, few), 1, whole);
+  const Loss a(*arrays_, head, x, all_labels, 1, cut, 0.7f);
+  const Loss b(*arrays_, head, x.Slice(0, 0, few), all_labels.Slice(0, 0, few), 1, whole, 0.7f);
   ASSERT_LT(a.args.workspace.Bytes(), many * vocabulary * 4 + (1 << 20));  // or the test says nothing
   ExpectEqualBits(a.args.loss, b.args.loss);
   ExpectEqualBits(a.args.log_probs.Slice(0, 0, few), b.args.log_probs);
@@ -183,9 +185,37 @@ TEST_P(CrossEntropy, ReportsContributionsOutOfRange) {
   EXPECT_EQ(arrays_->Values(usual.flag)[0], 1);
 }
 
+// Equal weights are a scale, and a weight of 0 is a label that teaches nothing.
+TEST_P(CrossEntropy, TakesAScaleForAllTokensOrAWeightForEach) {
+  const int64_t vocabulary = 265, hidden = 18, tokens = 30;
+  const Head head(*arrays_, dtype(), vocabulary, hidden);
+  const Tensor x = arrays_->Normal(dtype(), {tokens, hidden}, 1);
+  std::vector<double> labels = SomeLabels(tokens, vocabulary), fewer = labels;
+  std::vector<double> weights(labels.size(), 0.125);
+  for (size_t t : {2, 3, 17}) {
+    weights[t] = 0;
+    fewer[t] = -1;
+  }
+  const GradientTarget scaled = Target(vocabulary, hidden), weighted = Target(vocabulary, hidden);
+  const Loss loss(*arrays_, head, x, arrays_->Of(DType::kI32, {tokens}, fewer), 2, scaled, 1.25f);
+  CrossEntropyArgs args = loss.args;
+  args.labels = arrays_->Of(DType::kI32, {tokens}, labels);
+  args.z_loss = 0;
+  args.token_weights = arrays_->Of(DType::kF32, {tokens}, weights);
+  args.dx = arrays_->Of(dtype(), {tokens, hidden}, {kNan});
+  args.target = weighted;
+  arrays_->kernels().LinearCrossEntropy(args);
+  CrossEntropyArgs plain = loss.args;
+  plain.z_loss = 0;
+  plain.target = Target(vocabulary, hidden);
+  arrays_->kernels().LinearCrossEntropy(plain);
+  ExpectEqualBits(args.dx, plain.dx);
+  ExpectEqualBits(weighted.sum, plain.target.sum);
+}
+
 // Promise 4: the sampler is the trainer.
 TEST_P(CrossEntropy, GivesASampledTokenTheLogProbabilityOfTheSampler) {
-  for (int64_t vocabulary : {265, 768, 1000}) {
+  for (const auto& [vocabulary, temperature] : {std::pair<int64_t, float>{265, 1}, {768, 0.6f}, {1000, 1.3f}}) {
     const int64_t hidden = 40, tokens = 30;
     const Head head(*arrays_, dtype(), vocabulary, hidden);
     const Tensor x = arrays_->Normal(dtype(), {tokens, hidden}, 1);
@@ -195,12 +225,13 @@ TEST_P(CrossEntropy, GivesASampledTokenTheLogProbabilityOfTheSampler) {
     // The test's arrays of i64 hold multiples of the gradients' unit.
     for (int64_t t = 0; t < tokens; ++t) ids.push_back(static_cast<double>(t) * kGradientUnit);
     const SampleArgs sample = {.logits = logits,
+                               .temperature = temperature,
                                .key = 5,
                                .draw_ids = arrays_->Of(DType::kI64, {tokens}, ids),
                                .tokens = arrays_->Zeros(DType::kI32, {tokens}),
                                .log_probs = arrays_->Zeros(DType::kF32, {tokens})};
     arrays_->kernels().Sample(sample);
-    const Loss loss(*arrays_, head, x, sample.tokens, 1, Target(vocabulary, hidden));
+    const Loss loss(*arrays_, head, x, sample.tokens, 1, Target(vocabulary, hidden), temperature);
     ExpectEqualBits(loss.args.log_probs, sample.log_probs);
   }
 }

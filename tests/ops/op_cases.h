@@ -13,17 +13,19 @@ OpCase MakeCrossEntropyCase();
 OpCase MakeGemmCase();
 OpCase MakeGroupedGemmCase();
 OpCase MakePermuteCase();
+OpCase MakePolicyLossCase();
 OpCase MakeRmsNormCase();
 OpCase MakeRopeCase();
 OpCase MakeRouterCase();
 OpCase MakeSwiGluCase();
 OpCase MakeWeightGradCase();
+OpCase MakeWeightedCrossEntropyCase();
 
 inline std::vector<OpCase> AllOpCases() {
   return {
-      MakeGemmCase(),   MakeGroupedGemmCase(), MakeAttentionCase(), MakeCrossEntropyCase(), MakeRmsNormCase(),
-      MakeSwiGluCase(), MakeRopeCase(),        MakeRouterCase(),    MakePermuteCase(),
-      MakeWeightGradCase(),
+      MakeGemmCase(),    MakeGroupedGemmCase(), MakeAttentionCase(),  MakeCrossEntropyCase(),
+      MakeRmsNormCase(), MakeSwiGluCase(),      MakeRopeCase(),       MakeRouterCase(),
+      MakePermuteCase(), MakeWeightGradCase(),  MakePolicyLossCase(), MakeWeightedCrossEntropyCase(),
   };
 }
 

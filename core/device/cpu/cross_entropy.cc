@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cross entropy fused with the head. One row of the batch at a time, and of it only the tokens that have a label:
-// logits of a chunk of the vocabulary (all of it if they take at most 64 MiB), the log-sum-exp of each token, then in
-// place d_logits = scale ((1 + 2 z lse) e^(logit - lse) - onehot), dx = d_logits W, dW = d_logits^T x. With several
-// chunks the logits are computed twice, with the same bits. All sums are chains: over the width for logits, over the
-// vocabulary for dx, over the row's labelled tokens for dW, which is then rounded to integers and added.
+// logits, divided by the temperature, of a chunk of the vocabulary (all of it if they take at most 64 MiB), the
+// log-sum-exp of each token, then in place d_logits = scale / temperature ((1 + 2 z lse) e^(logit - lse) - onehot),
+// where tokens may bring scales of their own, dx = d_logits W, dW = d_logits^T x. With several chunks the logits are
+// computed twice, with the same bits. All sums are chains: over the width for logits, over the vocabulary for dx, over
+// the row's labelled tokens for dW, which is then rounded to integers and added.
 #include <algorithm>
 #include <cstring>
 
@@ -143,7 +144,8 @@ class RowLoss {
     pool_.ParallelFor(items, grain, [&](int64_t first, int64_t last, int) {
       for (int64_t item = first; item < last; ++item) {
         const int64_t panel = item / blocks, i = item % blocks * kTokenBlock;
-        AddProduct({.rows = std::min(kTokenBlock, labels_ - i),
+        const int64_t rows = std::min(kTokenBlock, labels_ - i);
+        AddProduct({.rows = rows,
                     .columns = ColumnsOfPanel(columns, panel),
                     .steps = PanelSteps<T>(sizes_.hidden),
                     .a = memory_.x + i * memory_.depth,
@@ -151,8 +153,19 @@ class RowLoss {
                     .a_step_stride = 1,
                     .panel = head + (begin / kPanelColumns + panel) * PanelElements<T>(sizes_.hidden)},
                    LogitsOf(i) + panel * kPanelColumns, memory_.pitch, false);
+        if (args_.temperature != 1) DivideByTemperature(i, rows, panel * kPanelColumns, ColumnsOfPanel(columns, panel));
       }
     });
+  }
+
+  // The logits of some tokens in columns [column, column + columns) of a chunk, while they are in cache.
+  void DivideByTemperature(int64_t i, int64_t rows, int64_t column, int64_t columns) {
+    const F32x16 t = Set(args_.temperature);
+    for (int64_t end = i + rows; i < end; ++i) {
+      float* logits = LogitsOf(i) + column;
+      ForEachVector(columns,
+                    [&](int64_t v, auto lanes) { StoreLanes(logits + v, LoadLanes(logits + v, lanes) / t, lanes); });
+    }
   }
 
   // One panel's columns of c (+)= a b, in chunks of steps.
@@ -222,7 +235,9 @@ class RowLoss {
   void LogitGradient(int64_t i, int64_t begin, int64_t columns) {
     const float* logits = LogitsOf(i);
     Operand<T>* out = GradientsOf(i);  // never beyond what has been read
-    const F32x16 lse = Set(memory_.lse[i]), scale = Set(args_.scale);
+    const float weight =
+        args_.token_weights ? args_.token_weights.As<float>()[first_token_ + memory_.token[i]] : args_.scale;
+    const F32x16 lse = Set(memory_.lse[i]), scale = Set(weight / args_.temperature);
     const F32x16 factor = Set(1.0f + 2.0f * args_.z_loss * memory_.lse[i]);
     const int64_t label = Label(i) - begin;
     const float of_label = label >= 0 && label < columns ? logits[label] : 0;
@@ -331,12 +346,16 @@ void CheckCrossEntropy(const CrossEntropyArgs& args) {
   CHECK_EQ(args.x.size(1), args.head.in);
   CHECK_EQ(args.labels.Elements(), args.x.size(0));
   CHECK_EQ(args.loss.Elements(), args.rows);
+  CHECK(args.temperature > 0);
   CHECK_EQ(args.x.size(0) % std::max<int64_t>(args.rows, 1), 0);
   if (!args.dx) return;
   CHECK(args.dx.dtype == args.x.dtype && args.head_backward.dtype == args.x.dtype);
   CHECK_EQ(args.head_backward.out, args.head.in);
   CHECK_EQ(args.head_backward.in, args.head.out);
   CHECK_EQ(args.target.sum.Elements(), args.head.out * args.head.in);
+  if (!args.token_weights) return;
+  CHECK(args.token_weights.dtype == DType::kF32 && args.z_loss == 0);
+  CHECK_EQ(args.token_weights.Elements(), args.labels.Elements());
 }
 
 }  // namespace

@@ -134,12 +134,34 @@ double UniformDouble(uint64_t key, int64_t draw_id) {
   return static_cast<double>((static_cast<uint64_t>(words[1]) << 32 | words[0]) >> 11) * 0x1p-53;
 }
 
-int32_t DrawFiltered(const SampleArgs& args, float max, int64_t draw_id, const Candidates& c) {
-  FillWeights(max, c);
+// ln W - sum w (l - max) / W, W = sum w: the entropy of the whole vocabulary, while weights are those of it.
+double Entropy(float max, const Candidates& c) {
+  double total = 0, mean = 0;
+  for (int64_t i = 0; i < c.vocabulary; ++i) {
+    if (c.weights[i] == 0) continue;
+    const double weight = c.weights[i];
+    total += weight;
+    mean += weight * (static_cast<double>(c.logits[i]) - static_cast<double>(max));
+  }
+  return ExactLog(total) - mean / total;
+}
+
+struct Drawing {
+  int32_t token = 0;
+  float log_prob = 0, filtered_log_prob = 0, entropy = 0;
+};
+
+Drawing DrawFiltered(const SampleArgs& args, const LogSumExp& lse, int64_t draw_id, const Candidates& c) {
+  Drawing drawing;
+  FillWeights(lse.max, c);
+  if (args.entropy) drawing.entropy = static_cast<float>(Entropy(lse.max, c));
   if (args.top_k > 0) KeepTopK(args.top_k, c);
   if (args.top_p < 1) KeepTopP(static_cast<double>(args.top_p), c);
   if (args.min_p > 0) KeepMinP(args.min_p, c);
-  return Draw(UniformDouble(args.key, draw_id), c);
+  drawing.token = Draw(UniformDouble(args.key, draw_id), c);
+  const double logit = c.logits[drawing.token];
+  drawing.filtered_log_prob = static_cast<float>(logit - static_cast<double>(lse.max) - ExactLog(TotalWeight(c)));
+  return drawing;
 }
 
 }  // namespace
@@ -150,16 +172,25 @@ void CpuKernels::Sample(const SampleArgs& args) {
   CHECK_GE(vocabulary, 1);
   CHECK(args.temperature >= 0 && args.top_p >= 0 && args.min_p <= 1);
   const bool greedy = args.temperature == 0;
+  const bool filters = args.top_k > 0 || args.top_p < 1 || args.min_p > 0;
   pool_.ParallelFor(args.logits.size(0), 1, [&](int64_t begin, int64_t end, int thread) {
     const Candidates c(pool_.Scratch(thread, Candidates::ScratchBytes(vocabulary)), vocabulary);
     for (int64_t b = begin; b < end; ++b) {
       const float* logits = args.logits.As<float>() + b * args.logits.stride(0);
       const LogSumExp lse = ScaleAndReduce(logits, greedy ? 1.0f : args.temperature, c);
       const bool usable = lse.max - lse.max == 0;  // finite: else nothing to draw from
-      const int32_t token =
-          greedy || !usable ? Greedy(c) : DrawFiltered(args, lse.max, args.draw_ids.As<int64_t>()[b], c);
-      args.tokens.As<int32_t>()[b] = token;
-      args.log_probs.As<float>()[b] = c.logits[token] - lse.Value();
+      Drawing drawing;
+      if (greedy || !usable) {
+        drawing.token = Greedy(c);
+      } else {
+        drawing = DrawFiltered(args, lse, args.draw_ids.As<int64_t>()[b], c);
+      }
+      drawing.log_prob = c.logits[drawing.token] - lse.Value();
+      if (greedy || !usable || !filters) drawing.filtered_log_prob = drawing.log_prob;
+      args.tokens.As<int32_t>()[b] = drawing.token;
+      args.log_probs.As<float>()[b] = drawing.log_prob;
+      if (args.filtered_log_probs) args.filtered_log_probs.As<float>()[b] = drawing.filtered_log_prob;
+      if (args.entropy) args.entropy.As<float>()[b] = drawing.entropy;
     }
   });
 }

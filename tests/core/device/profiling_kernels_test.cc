@@ -55,6 +55,7 @@ class NotingKernels final : public Kernels {
   void Embedding(Tensor, Tensor, Tensor) override { Note("Embedding"); }
   void EmbeddingGrad(Tensor, Tensor, Tensor, const GradientTarget&, Tensor) override { Note("EmbeddingGrad"); }
   void LinearCrossEntropy(const CrossEntropyArgs&) override { Note("LinearCrossEntropy"); }
+  void PolicyLoss(const PolicyLossArgs&) override { Note("PolicyLoss"); }
   void Sample(const SampleArgs&) override { Note("Sample"); }
   void Zero(Tensor) override { Note("Zero"); }
   void FillNormal(Tensor, uint64_t, float) override { Note("FillNormal"); }
@@ -102,6 +103,7 @@ std::vector<Call> EveryOperation() {
       [](Kernels& k) { k.Embedding({}, {}, {}); },
       [](Kernels& k) { k.EmbeddingGrad({}, {}, {}, {}, {}); },
       [](Kernels& k) { k.LinearCrossEntropy({}); },
+      [](Kernels& k) { k.PolicyLoss({}); },
       [](Kernels& k) { k.Sample({}); },
       [](Kernels& k) { k.Zero({}); },
       [](Kernels& k) { k.FillNormal({}, 0, 0); },

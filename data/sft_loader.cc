@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "data/sft_loader.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+
+#include "core/base/status_macros.h"
+#include "data/packed_loader.h"
+#include "data/sft_samples.h"
+#include "data/tasks/task_documents.h"
+
+namespace conclave::data {
+namespace {
+
+constexpr int64_t kValidationProblems = 256;  // of a task that validation gives no count
+
+LearnedPart LearnedPartOf(const core::SftConfig& sft) {
+  return sft.loss == "all" ? LearnedPart::kAll : sft.loss == "last" ? LearnedPart::kLast : LearnedPart::kAnswers;
+}
+
+// What all sources have in common.
+struct Context {
+  const core::Config& config;
+  const Tokenizer& tokenizer;
+  const ChatTemplate& chat_template;
+  const LoadOptions& options;
+};
+
+absl::StatusOr<RowSource> ReadSource(const core::SourceConfig& source, const std::string& key, int64_t id,
+                                     const Context& context) {
+  const core::DataConfig& data = context.config.data;
+  if (!source.synthetic.empty()) {
+    return absl::InvalidArgumentError(key + ".synthetic: random tokens are no samples; give path or task");
+  }
+  SampleReader reader(data, LearnedPartOf(context.config.sft), context.tokenizer, context.chat_template,
+                      context.options);
+  if (source.task.empty()) {
+    RETURN_IF_ERROR(reader.ReadFile(source, key));
+  } else {
+    ASSIGN_OR_RETURN(
+        const TaskDocuments documents,
+        TaskDocuments::Create(source, key, context.config.tasks, /*system=*/"",
+                              static_cast<uint64_t>(context.config.train.seed), DocumentUse::kDemonstrations));
+    RETURN_IF_ERROR(reader.ReadTask(documents));
+  }
+  const TextCounts counts = reader.counts();
+  if (counts.documents == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s: there is no sample in %s%s", key, source.task.empty() ? source.path : source.task,
+                        counts.long_documents > 0 ? " that fits data.sequence_length; raise that" : ""));
+  }
+  SampleRows rows(data.sequence_length, reader.Take());
+  std::string checksum = rows.Checksum();
+  return RowSource{
+      .id = id, .rows = std::move(rows), .weight = source.weight, .counts = counts, .checksum = std::move(checksum)};
+}
+
+// sft.data: demos as sources: worked problems of all tasks, as many of each.
+std::vector<core::SourceConfig> Demonstrations(const core::Config& config) {
+  std::vector<core::SourceConfig> sources;
+  const auto num_tasks = static_cast<int64_t>(config.tasks.size());
+  for (int64_t i = 0; i < num_tasks; ++i) {
+    core::SourceConfig source;
+    source.task = config.tasks[i].name;
+    source.count = config.sft.count / num_tasks + (i < config.sft.count % num_tasks ? 1 : 0);
+    source.worked = 1;
+    if (source.count > 0) sources.push_back(std::move(source));
+  }
+  return sources;
+}
+
+absl::Status Check(const core::Config& config, const Tokenizer& tokenizer, int64_t vocab_size) {
+  if (!config.data.mask_documents) {
+    return absl::InvalidArgumentError(
+        "data.mask_documents: false does not go with stage sft: samples of one row would see each other; leave it out");
+  }
+  if (config.sft.data.empty() && config.data.train.empty()) {
+    return absl::InvalidArgumentError(
+        "data.train: there are no samples; give e.g. [{path: chats.jsonl}], or sft.data: demos");
+  }
+  if (config.sft.data == "demos" && config.tasks.empty()) {
+    return absl::InvalidArgumentError("sft.data: demos needs `tasks`, whose worked solutions they are");
+  }
+  if (tokenizer.vocab_size() <= vocab_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("data.tokenizer: it has %d ids, but model.vocab_size is %d; raise that, or give another one",
+                      tokenizer.vocab_size(), vocab_size));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Loader>> CreateSftLoader(const core::Config& config, const Tokenizer& tokenizer,
+                                                        int64_t vocab_size, const LoadOptions& options) {
+  RETURN_IF_ERROR(Check(config, tokenizer, vocab_size));
+  ASSIGN_OR_RETURN(const ChatTemplate chat_template, ChatTemplate::Choose(config.data.chat_template, tokenizer));
+  const Context context{config, tokenizer, chat_template, options};
+  const bool demos = config.sft.data == "demos";
+  const std::vector<core::SourceConfig> sources = demos ? Demonstrations(config) : config.data.train;
+  std::vector<RowSource> train, validation;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const std::string key = demos ? std::string("sft.data") : absl::StrFormat("data.train.%d", i);
+    ASSIGN_OR_RETURN(RowSource source, ReadSource(sources[i], key, static_cast<int64_t>(i), context));
+    train.push_back(std::move(source));
+  }
+  for (size_t i = 0; i < config.data.validation.size(); ++i) {
+    core::SourceConfig held_out = config.data.validation[i];
+    if (!held_out.task.empty() && held_out.count == 0) held_out.count = kValidationProblems, held_out.worked = 1;
+    ASSIGN_OR_RETURN(RowSource source, ReadSource(held_out, absl::StrFormat("data.validation.%d", i),
+                                                  static_cast<int64_t>(sources.size() + i), context));
+    validation.push_back(std::move(source));
+  }
+  return PackedLoader::Create(std::move(train), std::move(validation), config.data, tokenizer,
+                              static_cast<uint64_t>(config.train.seed));
+}
+
+}  // namespace conclave::data

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows for supervised fine-tuning. A sample is a chat of which some tokens are learned: all that the assistant says,
+// with the token that ends it (sft.loss: answers), the final answer alone (last), or everything (all). Samples are
+// chats (`messages`), lines of prompt and response, or problems of a task; they are held in memory.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+
+#include "core/config/config.h"
+#include "data/load_options.h"
+#include "data/loader.h"
+#include "data/tokenizer.h"
+
+namespace conclave::data {
+
+// The loader of stage sft. vocab_size bounds the ids. Errors name the key, or file and line; a sample longer than a row
+// is one, or dropped and counted, as data.long_prompts says.
+absl::StatusOr<std::unique_ptr<Loader>> CreateSftLoader(const core::Config& config, const Tokenizer& tokenizer,
+                                                        int64_t vocab_size, const LoadOptions& options = {});
+
+}  // namespace conclave::data

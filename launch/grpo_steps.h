@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steps of stage grpo: what rl/grpo.h needs of a run, made and handed over.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "data/prompts.h"
+#include "launch/problem_evaluation.h"
+#include "launch/stage_steps.h"
+#include "optim/log_probs.h"
+#include "rl/grpo.h"
+#include "rl/rollout_store.h"
+
+namespace conclave::launch {
+
+class GrpoSteps final : public StageSteps {
+ public:
+  static absl::StatusOr<std::unique_ptr<GrpoSteps>> Create(const core::Config& config, const RunFolder& folder,
+                                                           RunParts& parts, parallel::Job& job);
+
+  absl::StatusOr<StepReport> Step(RunState& state) override;
+  absl::StatusOr<std::optional<Validation>> Validate() override;
+  absl::Status FollowModel() override;
+
+ private:
+  GrpoSteps(const core::Config& config, RunParts& parts, parallel::Job& job, rl::RewardSum rewards)
+      : config_(config), parts_(parts), job_(job), rewards_(std::move(rewards)) {}
+  absl::Status CreateReference();
+  int64_t MostRows() const { return parts_.trainer_config.batch.sequences; }
+
+  const core::Config& config_;
+  RunParts& parts_;
+  parallel::Job& job_;
+  const rl::RewardSum rewards_;
+  std::optional<rl::RolloutStore> store_;  // of rank 0
+  std::unique_ptr<core::Model> reference_model_;
+  std::unique_ptr<optim::LogProbs> log_probs_, reference_;
+  std::unique_ptr<rl::Sampler> sampler_;
+  std::unique_ptr<rl::Grpo> grpo_;
+  std::unique_ptr<ProblemEvaluation> evaluation_;
+};
+
+}  // namespace conclave::launch

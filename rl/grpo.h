@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// One step of reinforcement learning: draw responses, score them, turn rewards into advantages, update (GRPO,
+// arXiv 2402.03300, and its relatives, which are values of core::GrpoConfig). All ranks compute everything from the
+// same episodes; only generation and the passes of the model are shared out.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "core/config/config.h"
+#include "optim/log_probs.h"
+#include "optim/trainer.h"
+#include "rl/episode.h"
+#include "rl/rollout_store.h"
+#include "rl/sampler.h"
+
+namespace conclave::rl {
+
+// Mean, deviation (n - 1) and extremes of some numbers.
+struct Spread {
+  double mean = 0, std = 0, min = 0, max = 0;
+};
+Spread SpreadOf(std::span<const double> values);
+
+struct GrpoMetrics {
+  int64_t step = 0, updates = 0;
+  optim::StepMetrics update;  // of the last optimizer step; its losses and shares are means over all of the step
+  Spread reward, length, advantage;
+  std::vector<double> parts;                    // mean of each reward before its weight
+  int64_t groups = 0, samples = 0, tokens = 0;  // drawn
+  double solved_all = 0, solved_none = 0;       // share of groups in which every (no) sample has the best first reward
+  double without_spread = 0;                    // share of groups whose rewards are all alike
+  double truncated = 0;                         // share of samples cut at the limit
+  double counted = 0;                           // share of samples in the loss
+  int64_t rounds = 1;                           // of dynamic sampling
+  int64_t verifier_failed = 0;                  // samples
+  double prompt_length = 0;
+  double entropy = 0;                        // of the distribution that a token was drawn from, mean over tokens, nats
+  int64_t trained_tokens = 0;                // of prompts and responses, over all updates
+  double padding = 0;                        // share of the rows of the updates
+  std::optional<double> sampler_difference;  // largest of |log-probability when drawn - in the update|; none off-policy
+  double age = 0;                            // steps between drawing and update, mean
+  bool kept_rollout = false;                 // read back, not drawn
+  double generate_seconds = 0, score_seconds = 0, update_seconds = 0;
+  const Episode* example = nullptr;  // until the next step
+};
+
+// The config of the trainer of a grpo stage: rows as rollouts are packed, steps and schedules in optimizer steps.
+core::Config TrainerConfig(const core::Config& config);
+// Optimizer steps per step.
+int64_t UpdatesPerStep(const core::GrpoConfig& config);
+
+class Grpo {
+ public:
+  struct Parts {  // what outlives it
+    optim::Trainer& trainer;
+    const parallel::Layout& layout;
+    Sampler& sampler;
+    optim::LogProbs* log_probs = nullptr;  // of the model that learns; with an off-policy correction
+    optim::LogProbs* reference = nullptr;  // with kl.coefficient above 0
+    const RolloutStore* store = nullptr;   // of rank 0
+    Sampler::PromptOf prompt_of;
+  };
+  Grpo(Parts parts, const core::Config& config);
+
+  // Step `step` (1, 2, ...); `next_draw` moves on behind the prompts drawn. Collective. An error if samples of the
+  // present weights do not have, to the bit, the log-probabilities they were drawn with.
+  absl::StatusOr<GrpoMetrics> Step(int64_t step, int64_t& next_draw);
+
+  // Of the last step.
+  const std::vector<Group>& groups() const { return groups_; }
+
+ private:
+  absl::Status Rollout(int64_t step, int64_t& next_draw, GrpoMetrics& metrics);
+  absl::StatusOr<std::vector<Group>> DrawGroups(int64_t version, int64_t& next_draw);
+  absl::Status DrawAndStore(int64_t step, int64_t next_draw);
+  // Of rank 0, on all ranks: the lines that are stored for a step; "" if there are none.
+  absl::StatusOr<std::string> StoredLines(int64_t step) const;
+  // Sets what the update reads of episodes: old and reference log-probabilities, advantages.
+  void Weigh(int64_t step);
+  void Correct(int64_t step);
+  void ComputeLogProbs(optim::LogProbs& log_probs, std::vector<float> Episode::*into);
+  // Equal shares of the groups that are kept, in the order of draws.
+  std::span<Group> Minibatch(int64_t index);
+  absl::Status Update(int64_t step, GrpoMetrics& metrics);
+  absl::Status CheckSampler(int64_t step, const optim::PolicyMetrics& policy, GrpoMetrics& metrics) const;
+  void Describe(int64_t step, GrpoMetrics& metrics) const;
+
+  const Parts parts_;
+  const core::Config config_;
+  std::vector<Group> groups_;
+};
+
+}  // namespace conclave::rl
