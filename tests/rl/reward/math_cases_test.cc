@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 
 #include "core/base/quoted.h"
+#include "core/base/rng.h"
 #include "rl/reward/answer_rewards.h"
 
 namespace conclave::rl {
@@ -120,6 +121,8 @@ CASES(DifferentMath, Fractions,
        {"\\frac{1}{2}", "1/2/2"},
        {"1\\frac{4}{5}", "\\frac{4}{5}"},
        {"1\\frac{4}{5}", "14/5"},
+       {"7/2", "2\\frac{3}{2}"},
+       {"3", "2\\frac{3}{2}"},
        {"-1\\frac{4}{5}", "-1/5"},
        {"\\frac{2}{3}", "\\frac{4}{5}"},
        {"\\frac{1}{2}", "\\frac{1}{2"},
@@ -185,7 +188,11 @@ CASES(EqualMath, PercentAndUnits,
        {"12 \\text{ units}", "12"},
        {"12 \\text{ square units}", "12"}});
 CASES(DifferentMath, PercentAndUnits,
-      {{"50", "0.5"},
+      {{"15\\mbox{ cm}^2", "15\\mbox{ cm}^2}"},
+       {"5", "5 eighths"},
+       {"5", "5 factorial"},
+       {"5", "5 millions"},
+       {"50", "0.5"},
        {"0.5", "50"},
        {"50", "50\\%"},
        {"50\\%", "5"},
@@ -236,6 +243,7 @@ CASES(DifferentMath, Lists,
        {"1,2", "a = 1, b = 2"},
        {"a = 1, b = 2", "a = 2, b = 1"},
        {"1,2", "1,,"},
+       {"1,2", "1,,2"},
        {"1,2", "1,2,"}});
 
 CASES(EqualMath, TuplesAndIntervals,
@@ -467,6 +475,68 @@ TEST(MathReward, IsNotSymmetricWhereTheExpectedFormCounts) {
   EXPECT_EQ(CompareMathAnswer("50", "50\\%").value, 0);
   EXPECT_EQ(CompareMathAnswer("100, 200", "100,200").value, 1);
   EXPECT_EQ(CompareMathAnswer("100,200", "100, 200").value, 0);
+}
+
+TEST(MathReward, SurvivesWhateverIsWritten) {
+  const std::string_view pieces[] = {"\\frac",
+                                     "\\sqrt",
+                                     "{",
+                                     "}",
+                                     "(",
+                                     ")",
+                                     "[",
+                                     "]",
+                                     "\\{",
+                                     "\\}",
+                                     "|",
+                                     ",",
+                                     "1",
+                                     "23",
+                                     "x",
+                                     "\\pi",
+                                     "^",
+                                     "_",
+                                     "!",
+                                     "\\%",
+                                     "=",
+                                     "<",
+                                     "+",
+                                     "-",
+                                     "\\pm",
+                                     "/",
+                                     "\\text{ cm}",
+                                     "\\sin",
+                                     "\\begin{pmatrix}",
+                                     "\\end{pmatrix}",
+                                     "&",
+                                     "\\\\",
+                                     "\\cup",
+                                     "\\infty",
+                                     "and",
+                                     " ",
+                                     "\\log",
+                                     "\\alpha",
+                                     "\\text{a}",
+                                     "^\\circ",
+                                     "\\text{",
+                                     "\xff",
+                                     "\xe2\x88\x9a",
+                                     ":",
+                                     "\\binom"};
+  int64_t num_parsed = 0;
+  for (uint64_t i = 0; i < 20000; ++i) {
+    std::string texts[2];
+    for (uint64_t j = 0; j < (i % 2 ? 5 : 40); ++j) {
+      const uint32_t word = core::Philox(7, i, j)[0];
+      texts[j % 2] += pieces[word % std::size(pieces)];
+    }
+    const Score score = CompareMathAnswer(texts[0], texts[1]);
+    EXPECT_EQ(score.value, score.outcome == Outcome::kRight ? 1 : 0);
+    num_parsed += score.outcome != Outcome::kUnparsedGold;
+    if (!CheckGold(texts[0]).ok()) continue;
+    EXPECT_EQ(CompareMathAnswer(texts[0], texts[0]).value, 1) << texts[0];
+  }
+  EXPECT_GT(num_parsed, 100);  // else nothing was compared
 }
 
 TEST(MathReward, SaysWhyAnAnswerWasNotCompared) {
