@@ -75,6 +75,8 @@ void RunReport::Add(const StepReport& step) {
   RecordEvents(step);
   ShowProgress(step);
   if (step.validation && step.validation->solved) ShowSolved(step);
+  if (!step.rollout) return;
+  for (const std::string& warning : watch_.Look(*step.rollout)) Warn(warning);
 }
 
 std::vector<Figure> RunReport::FiguresOf(const StepReport& step) const {

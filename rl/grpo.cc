@@ -64,6 +64,10 @@ Spread SpreadOf(std::span<const double> values) {
   return spread;
 }
 
+int64_t ReferenceStep(const core::GrpoConfig& config, int64_t steps) {
+  return config.kl.refresh > 0 ? steps / config.kl.refresh * config.kl.refresh : 0;
+}
+
 int64_t UpdatesPerStep(const core::GrpoConfig& config) { return config.minibatches * config.passes; }
 
 core::Config TrainerConfig(const core::Config& config) {

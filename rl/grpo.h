@@ -53,6 +53,8 @@ struct GrpoMetrics {
 
 // The config of the trainer of a grpo stage: rows as rollouts are packed, steps and schedules in optimizer steps.
 core::Config TrainerConfig(const core::Config& config);
+// Steps done by the weights of the reference model once `steps` are: 0, or a multiple of kl.refresh.
+int64_t ReferenceStep(const core::GrpoConfig& config, int64_t steps);
 // Optimizer steps per step.
 int64_t UpdatesPerStep(const core::GrpoConfig& config);
 
