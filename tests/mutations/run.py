@@ -15,7 +15,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAMS = ["core_base_test", "core_device_test", "op_test", "core_model_test", "parallel_test", "optim_test", "data_test",
-            "launch_test", "launch_mpi_test"]
+            "rl_test", "launch_test", "launch_mpi_test"]
 
 
 @dataclasses.dataclass
@@ -167,6 +167,24 @@ MUTATIONS = [
              "starts[r + 1] - starts[r];", "(r == 0 ? starts[state.member_rows[m]] - starts[0] : 0);", ["parallel_test"]),
     Mutation("weights come home by the slots of copies", "parallel/expert_exchange.cc",
              "= home.weight_slot;", "= home.row_slot;", ["parallel_test"]),
+    Mutation("an answer inside of thoughts counts", "rl/reward/answer_extraction.cc",
+             "parts = SaidParts(text);", "parts = {text};", ["rl_test"]),
+    Mutation("the answer of a response that was cut off counts", "rl/reward/answer_rewards.cc",
+             "if (!response.finished) return Wrong(Outcome::kUnfinished);", "", ["rl_test"]),
+    Mutation("open and closed intervals are equal", "rl/reward/math_equal.cc",
+             "return expected->text == answer->text ? CompareChildren(expected, answer) : Comparison::kDifferent;",
+             "return CompareChildren(expected, answer);", ["rl_test"]),
+    Mutation("one item of an answer stands for two that are expected", "rl/reward/math_equal.cc",
+             "answer.erase(match);", "", ["rl_test"]),
+    Mutation("closed forms are equal that agree in twenty digits", "rl/reward/math_numeric.cc",
+             'Real("1e-70") * scale', 'Real("1e-20") * scale', ["rl_test"]),
+    Mutation("rational functions are compared at one point of each prime", "rl/reward/math_value.cc",
+             "for (size_t i = first + 1; i < first + kPoints; ++i) {", "for (size_t i = first + 1; i < first; ++i) {",
+             ["rl_test"]),
+    Mutation("a comma between brackets separates thousands", "rl/reward/math_token.cc",
+             "commas_ == CommaReading::kThousands && depth_ == 0", "commas_ == CommaReading::kThousands", ["rl_test"]),
+    Mutation("what a verifier has started outlives it", "rl/reward/child_process.cc",
+             "::kill(-pid_, SIGKILL);", "::kill(pid_, SIGKILL);", ["rl_test"]),
 ]
 
 
