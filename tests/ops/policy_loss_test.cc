@@ -2,7 +2,6 @@
 // The policy loss by cases worked by hand, one for each side of every bound, and what must hold to the bit.
 #include <cmath>
 #include <limits>
-#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -27,9 +26,9 @@ struct Outcome {
   double Sum(PolicySum which) const { return sums[static_cast<size_t>(which)]; }
 };
 
-Outcome Run(const PolicyRule& rule, const Tokens& tokens, const std::string& target = "portable") {
+Outcome LossOf(const PolicyRule& rule, const Tokens& tokens) {
   static Devices devices;
-  DeviceArrays arrays(devices.Get(target, 1));
+  DeviceArrays arrays(devices.Get("portable", 1));
   const auto length = static_cast<int64_t>(tokens.log_probs.size());
   const auto floats = [&](const std::vector<double>& values) { return arrays.Of(DType::kF32, {1, length}, values); };
   const PolicyLossArgs args{.rule = rule,
@@ -78,12 +77,12 @@ TEST(PolicyLoss, IsWhatWasWorkedOutByHand) {
   };
   for (size_t i = 0; i < cases.size(); ++i) {
     const OneToken& c = cases[i];
-    const Outcome outcome = Run(c.rule, {.log_probs = {-1},
-                                         .old_log_probs = {-1 - std::log(c.ratio)},
-                                         .reference = {-1 + c.reference_minus_log_prob},
-                                         .advantages = {c.advantage},
-                                         .weights = {1},
-                                         .sequences = {0}});
+    const Outcome outcome = LossOf(c.rule, {.log_probs = {-1},
+                                            .old_log_probs = {-1 - std::log(c.ratio)},
+                                            .reference = {-1 + c.reference_minus_log_prob},
+                                            .advantages = {c.advantage},
+                                            .weights = {1},
+                                            .sequences = {0}});
     EXPECT_NEAR(outcome.Sum(PolicySum::kLoss), c.loss, 1e-6) << "case " << i;
     EXPECT_NEAR(outcome.token_weights[0], c.token_weight, 1e-6) << "case " << i;
     for (PolicySum sum : {PolicySum::kClippedLow, PolicySum::kClippedHigh, PolicySum::kDualClipped}) {
@@ -103,7 +102,7 @@ TEST(PolicyLoss, TakesTheGeometricMeanOfASequence) {
                       .advantages = {1, 1, 9, 1, 1},
                       .weights = {0.5, 0.25, 9, 1, 1},
                       .sequences = {3, 3, -1, 4, 4}};
-  const Outcome outcome = Run({.ratio = Ratio::kSequence}, tokens);
+  const Outcome outcome = LossOf({.ratio = Ratio::kSequence}, tokens);
   const std::vector<double> expected = {0.375, 0.375, 0, 0, 0};  // 0.75 / 2; the other sequence is clipped
   for (size_t t = 0; t < expected.size(); ++t) EXPECT_NEAR(outcome.token_weights[t], expected[t], 1e-6) << t;
   EXPECT_NEAR(outcome.Sum(PolicySum::kLoss), -0.75 - 2.4, 1e-6);
@@ -122,7 +121,7 @@ TEST(PolicyLoss, HasARatioOfExactlyOneForEqualLogProbabilities) {
   }
   tokens.old_log_probs = tokens.log_probs;
   for (const PolicyRule& rule : {PolicyRule{}, PolicyRule{.cap = 5}}) {
-    const Outcome outcome = Run(rule, tokens);
+    const Outcome outcome = LossOf(rule, tokens);
     for (size_t t = 0; t < tokens.weights.size(); ++t) {
       const double advantage = static_cast<double>(static_cast<float>(tokens.advantages[t]));
       ASSERT_EQ(outcome.token_weights[t], static_cast<double>(static_cast<float>(tokens.weights[t] * advantage)));
@@ -142,7 +141,7 @@ TEST(PolicyLoss, ReadsNothingWhereThereIsNoSequence) {
                       .advantages = {kNan, 1, kNan},
                       .weights = {kNan, 1, kNan},
                       .sequences = {-1, 0, -1}};
-  const Outcome outcome = Run({.kl = 0.1}, tokens);
+  const Outcome outcome = LossOf({.kl = 0.1}, tokens);
   EXPECT_EQ(outcome.token_weights[0], 0);
   EXPECT_EQ(outcome.token_weights[2], 0);
   for (const double sum : outcome.sums) EXPECT_TRUE(std::isfinite(sum));
@@ -155,7 +154,7 @@ TEST(PolicyLoss, SaysThatALogProbabilityIsNotANumber) {
                       .advantages = {1, 1, 1},
                       .weights = {1, 1, 1},
                       .sequences = {0, 0, 0}};
-  const Outcome outcome = Run({}, tokens);
+  const Outcome outcome = LossOf({}, tokens);
   EXPECT_TRUE(std::isnan(outcome.Sum(PolicySum::kLoss)));
   EXPECT_TRUE(std::isnan(outcome.Sum(PolicySum::kLargestDifference)));
   EXPECT_TRUE(std::isnan(outcome.token_weights[1]));
