@@ -95,7 +95,7 @@ TEST(PolicyReference, SaysWhatIsWrong) {
   parts = {};
   parts.metadata.clear();
   EXPECT_NE(parts.Error().find("describes no rl.<variant>"), std::string::npos) << parts.Error();
-  EXPECT_NE(variant("{").find("\"rl.x\""), std::string::npos) << variant("{");
+  EXPECT_NE(variant("{").find("metadata 'rl.x':1:2: not valid JSON"), std::string::npos) << variant("{");
   EXPECT_NE(variant("[]").find("is not a JSON object"), std::string::npos);
   EXPECT_NE(variant(R"({"loss": "grpo"})").find("clip_low, clip_high, kl must be numbers"), std::string::npos);
   const std::string numbers = R"("clip_low": 0.2, "clip_high": 0.2, )";
