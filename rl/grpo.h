@@ -30,7 +30,7 @@ Spread SpreadOf(std::span<const double> values);
 
 struct GrpoMetrics {
   int64_t step = 0, updates = 0;
-  optim::StepMetrics update;  // of the last optimizer step; its losses and shares are means over all of the step
+  optim::StepMetrics update;  // means over the optimizer steps of the step
   Spread reward, length, advantage;
   std::vector<double> parts;                    // mean of each reward before its weight
   int64_t groups = 0, samples = 0, tokens = 0;  // drawn

@@ -44,7 +44,7 @@ TEST(MpiGrpo, EveryMeshGivesTheRolloutsMetricsAndStateOfOneRank) {
   }
   // Begun on four ranks, ended on one.
   const GrpoRun run;
-  ASSERT_EQ(TrainOnRanks(run, 4, {"parallel.expert=4", "train.steps=8"}).code, 0);
+  ASSERT_EQ(TrainOnRanks(run, 4, {"parallel.expert=4", "train.steps=10"}).code, 0);
   ASSERT_EQ(run.Train().code, 0);
   EXPECT_EQ(run.Hash(), one.Hash());
   EXPECT_EQ(run.Metrics(), one.Metrics());
