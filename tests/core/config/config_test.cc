@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 
+#include "core/config/recipe.h"
 #include "core/config/yaml.h"
 
 namespace conclave::core {
@@ -290,8 +291,8 @@ TEST(Config, ShippedFilesAreValidInBothPrecisions) {
     if (entry.path().extension() != ".yaml") continue;
     ++num_files;
     for (const std::string precision : {"precision=f32", "precision=bf16"}) {
-      const absl::StatusOr<Config> config = LoadConfig(entry.path().string(), std::vector<std::string>{precision});
-      EXPECT_TRUE(config.ok()) << config.status();
+      const absl::StatusOr<Recipe> recipe = LoadRecipe(entry.path().string(), std::vector<std::string>{precision});
+      EXPECT_TRUE(recipe.ok()) << recipe.status();
     }
   }
   EXPECT_GE(num_files, 4);

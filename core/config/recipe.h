@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// A file of stages: `stages:` is a list of runs, each written as what it changes of the top level. An entry's maps are
+// merged deeply, its lists and values replace those above. `from: NAME` starts a stage with the model that one before
+// it ended with, so stages stand in an order in which they can run. A file without `stages` is one run.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "core/config/config.h"
+
+namespace conclave::core {
+
+struct StagePlan {
+  std::string name;      // of its folder; "": the file has no `stages`
+  Config config;         // complete: run.dir is the stage's own, model.from that of the stage it starts from
+  std::string from;      // name of the stage it starts from; "": from a folder, or from new weights
+  bool control = false;  // not a step to the goal but what steps are compared with
+};
+
+struct Recipe {
+  std::string dir;  // run.dir; stages have stages/NAME in it
+  std::vector<StagePlan> stages;
+
+  bool IsOneRun() const { return stages.size() == 1 && stages[0].name.empty(); }
+  const StagePlan* Find(std::string_view name) const;  // nullptr if absent
+};
+
+// Reads and validates all stages. Overrides are as in yaml.h; stages.NAME.KEY=VALUE is one of a stage. Errors name
+// file, line and stage.
+absl::StatusOr<Recipe> LoadRecipe(const std::string& path, std::span<const std::string> overrides);
+
+// The same from text; `name` stands in messages.
+absl::StatusOr<Recipe> ParseRecipe(std::string_view text, const std::string& name,
+                                   std::span<const std::string> overrides);
+
+// All keys of all stages with their values: reads back to the same stages.
+std::string WriteRecipe(const Recipe& recipe);
+
+}  // namespace conclave::core
