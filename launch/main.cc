@@ -71,6 +71,8 @@ void AddTrain(CLI::App& root, TrainOptions& options, parallel::Job& job, Command
   app.add_option("CONFIG", options.config, "YAML file (its keys: conclave help)")->required()->type_name(kFile);
   app.add_option("OVERRIDES", options.overrides, "changes such as optim.lr=1e-4 data.train.0.path=my.txt")
       ->type_name(kOverride);
+  app.add_option("--stage", options.stage, "of a file of stages this one alone; default: all, in their order")
+      ->type_name("NAME");
   app.add_flag("--dry-run", options.dry_run,
                "say what would be trained and what memory it takes; the run folder stays as it is");
   AddThreads(app, options.threads,

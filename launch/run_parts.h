@@ -53,6 +53,9 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts);
 absl::StatusOr<std::unique_ptr<data::Loader>> OpenLoader(const core::Config& config, const RunParts& parts,
                                                          const data::LoadOptions& options);
 
+// Layout and device: with them, passes alone can be made. Collective, errors agreed on. The job outlives the parts.
+absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, parallel::Job& job, RunParts& parts);
+
 // Everything else; weights are zero. Rank 0 shows how far the reading of data is; Cancelled if a signal to any rank
 // stops it. Collective, errors agreed on. The job outlives the parts.
 absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts);
