@@ -16,10 +16,19 @@
 namespace conclave::core {
 
 struct StagePlan {
-  std::string name;      // of its folder; "": the file has no `stages`
-  Config config;         // complete: run.dir is the stage's own, model.from that of the stage it starts from
-  std::string from;      // name of the stage it starts from; "": from a folder, or from new weights
-  bool control = false;  // not a step to the goal but what steps are compared with
+  std::string name;  // "": the file has no `stages`
+  std::string from;  // the stage it starts from; "": from a folder, or from new weights
+  bool control = false;
+  Config config;  // complete: run.dir is the stage's own, model.from that of the stage it starts from
+
+  // What an entry has beside the keys of a config.
+  template <class V>
+  void VisitFields(V& v) {
+    v.Field("name", name, "", "of the stage, and of its folder in stages/ of run.dir");
+    v.Field("from", from, "",
+            "a stage before it whose model it starts from, or a folder (with a slash); empty: model has its sizes");
+    v.Field("control", control, "", "true: what stages are compared with; shown apart from them");
+  }
 };
 
 struct Recipe {
