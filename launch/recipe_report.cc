@@ -30,14 +30,14 @@ double NumberAt(const nlohmann::json& line, const char* key) {
   return found != line.end() && found->is_number() ? found->get<double>() : 0;
 }
 
-// Calls `use` with each whole line of a stage's metrics; no file has none.
+// Calls `use` with each whole line of a file and its number; no file has none.
 template <class Use>
 absl::Status ForEachLine(const std::string& path, Use use) {
   if (!core::FileExists(path)) return absl::OkStatus();
   std::ifstream file(path, std::ios::binary);
   if (!file) return core::FileError(errno, "cannot open", path);
   std::string line;
-  while (std::getline(file, line) && !file.eof()) RETURN_IF_ERROR(use(line));
+  for (int64_t number = 1; std::getline(file, line) && !file.eof(); ++number) RETURN_IF_ERROR(use(line, number));
   return absl::OkStatus();
 }
 
@@ -46,8 +46,9 @@ absl::Status AddCosts(const core::Config& config, StageRow& row) {
   ASSIGN_OR_RETURN(const FolderConfig model, ReadFolderConfig(folder));
   const core::ModelGraph graph = core::MakeModelGraph(model.model, config.data.sequence_length);
   const std::string path = RunFolder::At(config.run.dir).MetricsPath();
-  return ForEachLine(path, [&](const std::string& text) -> absl::Status {
-    ASSIGN_OR_RETURN(const nlohmann::json line, core::ParseJson(text, {.name = path}, {.checks = core::JsonChecks::kGrammar}));
+  return ForEachLine(path, [&](const std::string& text, int64_t number) -> absl::Status {
+    ASSIGN_OR_RETURN(const nlohmann::json line, core::ParseJson(text, {.name = path, .first_line = number},
+                                                                {.checks = core::JsonChecks::kGrammar}));
     row.seconds += NumberAt(line, "seconds");
     // A prompt is read once for its group.
     const double generated = NumberAt(line, "samples") * NumberAt(line, "length") +
@@ -113,10 +114,11 @@ absl::Status Replace(const std::string& path, const std::string& text) {
 absl::StatusOr<std::string> AllMetrics(const core::Recipe& recipe) {
   std::string all;
   for (const core::StagePlan& plan : recipe.stages) {
-    RETURN_IF_ERROR(ForEachLine(RunFolder::At(plan.config.run.dir).MetricsPath(), [&](const std::string& line) {
-      if (line.starts_with('{')) all += absl::StrFormat("{\"stage\": \"%s\", %s\n", plan.name, line.substr(1));
-      return absl::OkStatus();
-    }));
+    RETURN_IF_ERROR(
+        ForEachLine(RunFolder::At(plan.config.run.dir).MetricsPath(), [&](const std::string& line, int64_t) {
+          if (line.starts_with('{')) all += absl::StrFormat("{\"stage\": \"%s\", %s\n", plan.name, line.substr(1));
+          return absl::OkStatus();
+        }));
   }
   return all;
 }

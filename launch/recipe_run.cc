@@ -111,7 +111,7 @@ class RecipeRun {
 }  // namespace
 
 absl::StatusOr<ExitCode> RunRecipe(const core::Recipe& recipe, const TrainOptions& options, parallel::Job& job) {
-  RETURN_IF_ERROR(CheckOptions(recipe, options));
+  RETURN_IF_ERROR(job.AgreeOn(CheckOptions(recipe, options)));
   RecipeRun run(recipe, options, job);
   for (const core::StagePlan& plan : recipe.stages) {
     if (!options.stage.empty() && plan.name != options.stage) continue;

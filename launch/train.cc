@@ -152,7 +152,7 @@ absl::StatusOr<ExitCode> Train(const TrainOptions& options, parallel::Job& job) 
   if (!options.dry_run) signals.emplace(IsFirst(job) ? Messages::kSay : Messages::kLeaveToOthers);
   if (!recipe.IsOneRun()) return RunRecipe(recipe, options, job);
   if (!options.stage.empty()) {
-    return UsageError(absl::StrFormat("--stage: %s has no `stages`; leave it out", options.config));
+    return job.AgreeOn(UsageError(absl::StrFormat("--stage: %s has no `stages`; leave it out", options.config)));
   }
   ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(recipe.dir, options, job));
   return TrainIn(folder, recipe.stages[0].config, options, job);

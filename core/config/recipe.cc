@@ -105,10 +105,11 @@ class RecipeReader {
     StagePlan plan;
     ASSIGN_OR_RETURN(plan.name, ReadName(entry));
     if (const YamlNode* control = entry.Find("control"); control != nullptr) {
-      const char* wrong =
-          control->IsScalar() && !control->quoted ? ParseValue(control->text, plan.control) : "is not true or false";
-      if (wrong != nullptr)
+      const char* wrong = "is not true or false";
+      if (control->IsScalar() && !control->quoted) wrong = ParseValue(control->text, plan.control);
+      if (wrong != nullptr) {
         return Refuse(control->place, plan, absl::StrFormat("control: %s %s", KindText(*control), wrong));
+      }
     }
     YamlNode changes = entry;
     for (const char* key : {"name", "from", "control"}) Erase(changes, key);
@@ -157,36 +158,42 @@ class RecipeReader {
     if (const YamlNode* model = entry.Find("model"); model != nullptr) {
       return Refuse(model->key_place, plan, "model: is given beside from, whose folder decides; remove one of them");
     }
-    if (!from->IsScalar() || from->text.empty()) {
-      return Refuse(from->place, plan, "from: " + KindText(*from) + " is given; a stage or a folder is expected");
-    }
-    std::string folder = from->text;
-    if (folder.find('/') == std::string::npos) {
-      RETURN_IF_ERROR(CheckIsBefore(*from, plan));
-      plan.from = from->text;
-      folder = DirOf(plan.from);
-    }
+    ASSIGN_OR_RETURN(const std::string folder, FolderOf(*from, plan));
+    if (folder != from->text) plan.from = from->text;
     Erase(tree, "model");
     MergeInto(tree, Setting("model", "from", folder, from->place));
     return absl::OkStatus();
   }
 
-  absl::Status CheckIsBefore(const YamlNode& from, const StagePlan& plan) const {
-    if (recipe_.Find(from.text) != nullptr) return absl::OkStatus();
-    if (from.text == plan.name) return Refuse(from.place, plan, "from: a stage cannot start from itself");
-    std::vector<std::string> names;
-    for (const StagePlan& stage : recipe_.stages) names.push_back(stage.name);
+  // That of the stage that `value` names, or the folder that it is.
+  absl::StatusOr<std::string> FolderOf(const YamlNode& value, const StagePlan& plan) const {
+    if (!value.IsScalar() || value.text.empty()) {
+      return Refuse(value.place, plan,
+                    absl::StrFormat("%s: %s is given; a stage or a folder is expected", value.key, KindText(value)));
+    }
+    if (value.text.find('/') != std::string::npos) return value.text;
+    RETURN_IF_ERROR(CheckIsBefore(value, plan));
+    return DirOf(value.text);
+  }
+
+  absl::Status CheckIsBefore(const YamlNode& value, const StagePlan& plan) const {
+    const std::string& wanted = value.text;
+    if (recipe_.Find(wanted) != nullptr) return absl::OkStatus();
+    const auto refuse = [&](const std::string& why) {
+      return Refuse(value.place, plan, absl::StrFormat("%s: %s", value.key, why));
+    };
+    if (wanted == plan.name) return refuse("a stage cannot start from itself");
     for (const YamlNode& entry : stages_.children) {
       const YamlNode* name = entry.Find("name");
-      if (name == nullptr || name->text != from.text) continue;
-      return Refuse(from.place, plan,
-                    absl::StrFormat("from: %s stands behind it, and stages run in their order; move it up", from.text));
+      if (name == nullptr || name->text != wanted) continue;
+      return refuse(absl::StrFormat("%s stands behind it, and stages run in their order; move it up", wanted));
     }
-    const std::string_view nearest = Nearest(from.text, names);
-    return Refuse(
-        from.place, plan,
-        absl::StrFormat("from: no stage is named %s; %sa folder is written with a slash, such as ./%s", KindText(from),
-                        nearest.empty() ? "" : absl::StrFormat("did you mean %s? Or ", nearest), from.text));
+    std::vector<std::string> names;
+    for (const StagePlan& stage : recipe_.stages) names.push_back(stage.name);
+    const std::string_view nearest = Nearest(wanted, names);
+    return refuse(absl::StrFormat("no stage is named %s; %sa folder is written with a slash, such as ./%s",
+                                  KindText(value),
+                                  nearest.empty() ? "" : absl::StrFormat("did you mean %s? Or ", nearest), wanted));
   }
 
   std::string DirOf(const std::string& stage) const { return recipe_.dir + "/stages/" + stage; }
