@@ -8,7 +8,6 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
-#include "core/config/nearest.h"
 #include "launch/banner.h"
 #include "launch/ranks.h"
 #include "launch/recipe_report.h"
@@ -20,17 +19,9 @@
 namespace conclave::launch {
 namespace {
 
-absl::Status CheckOptions(const core::Recipe& recipe, const TrainOptions& options) {
-  if (options.stage.empty()) {
-    if (options.trace.empty()) return absl::OkStatus();
-    return UsageError("--trace: is of one stage; add --stage NAME");
-  }
-  if (recipe.Find(options.stage) != nullptr) return absl::OkStatus();
-  std::vector<std::string> names;
-  for (const core::StagePlan& plan : recipe.stages) names.push_back(plan.name);
-  const std::string_view nearest = core::Nearest(options.stage, names);
-  return UsageError(absl::StrFormat("--stage: no stage of %s is named \"%s\"; did you mean %s?", options.config,
-                                    options.stage, nearest.empty() ? names[0] : std::string(nearest)));
+absl::Status CheckOptions(const TrainOptions& options) {
+  if (options.trace.empty() || !options.stage.empty()) return absl::OkStatus();
+  return UsageError("--trace: is of one stage; add --stage NAME");
 }
 
 class RecipeRun {
@@ -111,7 +102,7 @@ class RecipeRun {
 }  // namespace
 
 absl::StatusOr<ExitCode> RunRecipe(const core::Recipe& recipe, const TrainOptions& options, parallel::Job& job) {
-  RETURN_IF_ERROR(job.AgreeOn(CheckOptions(recipe, options)));
+  RETURN_IF_ERROR(job.AgreeOn(CheckOptions(options)));
   RecipeRun run(recipe, options, job);
   for (const core::StagePlan& plan : recipe.stages) {
     if (!options.stage.empty() && plan.name != options.stage) continue;

@@ -45,10 +45,16 @@ ExitCode StopBeforeTheFirstStep(const absl::Status& cancelled, parallel::Job& jo
   return ExitCodeOfStop(static_cast<int>(reason)).value_or(ExitCode::kFailed);
 }
 
+absl::Status CheckStage(const core::Recipe& recipe, const std::string& stage) {
+  const absl::Status status = stage.empty() ? absl::OkStatus() : recipe.CheckHas(stage);
+  return status.ok() ? status : UsageError(absl::StrFormat("--stage: %s", std::string(status.message())));
+}
+
 // What all ranks must have been started with: the resolved config, and options that decide what happens.
 absl::StatusOr<core::Recipe> LoadSameRecipe(const TrainOptions& options, parallel::Job& job) {
   auto recipe = core::LoadRecipe(options.config, options.overrides);
   RETURN_IF_ERROR(job.AgreeOn(AsUsageError(recipe.status())));
+  RETURN_IF_ERROR(job.AgreeOn(CheckStage(*recipe, options.stage)));
   const std::string command =
       absl::StrFormat("train%s%s%s", options.dry_run ? " --dry-run" : "", options.trace.empty() ? "" : " --trace",
                       options.stage.empty() ? "" : " --stage " + options.stage);
@@ -151,9 +157,6 @@ absl::StatusOr<ExitCode> Train(const TrainOptions& options, parallel::Job& job) 
   std::optional<StopSignals> signals;
   if (!options.dry_run) signals.emplace(IsFirst(job) ? Messages::kSay : Messages::kLeaveToOthers);
   if (!recipe.IsOneRun()) return RunRecipe(recipe, options, job);
-  if (!options.stage.empty()) {
-    return job.AgreeOn(UsageError(absl::StrFormat("--stage: %s has no `stages`; leave it out", options.config)));
-  }
   ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(recipe.dir, options, job));
   return TrainIn(folder, recipe.stages[0].config, options, job);
 }

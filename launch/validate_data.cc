@@ -8,7 +8,7 @@
 
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
-#include "core/config/yaml.h"
+#include "core/config/recipe.h"
 #include "data/loader.h"
 #include "data/source_report.h"
 #include "launch/banner.h"
@@ -151,7 +151,7 @@ absl::StatusOr<ExitCode> ValidateSources(core::Config config, int threads) {
 
 absl::StatusOr<ExitCode> ValidateData(const TrainOptions& options) {
   const StopSignals signals;
-  auto config = core::LoadConfig(options.config, options.overrides);
+  auto config = core::LoadStage(options.config, options.overrides, options.stage);
   if (!config.ok()) {
     core::LogError(std::string(config.status().message()));
     return ExitCode::kUsage;

@@ -199,10 +199,10 @@ absl::StatusOr<Config> ParseConfig(std::string_view text, const std::string& nam
                                    std::span<const std::string> overrides) {
   ASSIGN_OR_RETURN(const YamlNode root, ParseConfigTree(text, name, overrides));
   if (const YamlNode* stages = root.Find("stages"); stages != nullptr) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%s: stages: only `conclave train` takes a file of several; a stage that has begun has a file of its own, "
-        "stages/NAME/config.yaml in run.dir",
-        ToText(stages->key_place)));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s: stages: this command takes the file of one run; a stage that has begun has such a file, "
+                        "stages/NAME/config.yaml in run.dir",
+                        ToText(stages->key_place)));
   }
   return ReadConfigTree(root, "");
 }

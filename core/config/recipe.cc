@@ -227,6 +227,15 @@ const StagePlan* Recipe::Find(std::string_view name) const {
   return found == stages.end() ? nullptr : &*found;
 }
 
+absl::Status Recipe::CheckHas(std::string_view name) const {
+  if (Find(name) != nullptr) return absl::OkStatus();
+  if (IsOneRun()) return absl::InvalidArgumentError("the file has no `stages`; leave it out");
+  std::string known;
+  for (const StagePlan& plan : stages) known += (known.empty() ? "" : ", ") + plan.name;
+  if (name.empty()) return absl::InvalidArgumentError("the file has several; give the name of one: " + known);
+  return absl::InvalidArgumentError(absl::StrFormat("no stage is named \"%s\"; there are %s", name, known));
+}
+
 absl::StatusOr<Recipe> ParseRecipe(std::string_view text, const std::string& name,
                                    std::span<const std::string> overrides) {
   ASSIGN_OR_RETURN(YamlNode root, ParseConfigTree(text, name, overrides));
@@ -244,6 +253,15 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view text, const std::string& nam
 absl::StatusOr<Recipe> LoadRecipe(const std::string& path, std::span<const std::string> overrides) {
   ASSIGN_OR_RETURN(const std::string text, ReadConfigText(path));
   return ParseRecipe(text, path, overrides);
+}
+
+absl::StatusOr<Config> LoadStage(const std::string& path, std::span<const std::string> overrides,
+                                 std::string_view stage) {
+  ASSIGN_OR_RETURN(const Recipe recipe, LoadRecipe(path, overrides));
+  if (const absl::Status found = recipe.CheckHas(stage); !found.ok()) {
+    return absl::InvalidArgumentError(absl::StrFormat("--stage: %s", std::string(found.message())));
+  }
+  return recipe.Find(stage)->config;
 }
 
 std::string WriteRecipe(const Recipe& recipe) {

@@ -37,13 +37,19 @@ struct Recipe {
 
   bool IsOneRun() const { return stages.size() == 1 && stages[0].name.empty(); }
   const StagePlan* Find(std::string_view name) const;  // nullptr if absent
+  // An error that says which names there are.
+  absl::Status CheckHas(std::string_view name) const;
 };
 
 // Reads and validates all stages. Overrides are as in yaml.h; stages.NAME.KEY=VALUE is one of a stage. Errors name
 // file, line and stage.
 absl::StatusOr<Recipe> LoadRecipe(const std::string& path, std::span<const std::string> overrides);
 
-// The same from text; `name` stands in messages.
+// The config of the stage `stage` alone; "" of a file without `stages`.
+absl::StatusOr<Config> LoadStage(const std::string& path, std::span<const std::string> overrides,
+                                 std::string_view stage);
+
+// The same as LoadRecipe from text; `name` stands in messages.
 absl::StatusOr<Recipe> ParseRecipe(std::string_view text, const std::string& name,
                                    std::span<const std::string> overrides);
 
