@@ -68,8 +68,10 @@ void Draw(const std::vector<StageRow>& rows, const StageRow& row, std::string_vi
   } else if (row.done) {
     state = row.scores ? absl::StrFormat("pass@1 %.3f", row.scores->pass_at_1.mean) : "done";
   }
-  picture +=
-      absl::StrFormat("%c %-32s%-9s%s\n", row.name == present ? '>' : ' ', name, row.control ? "control" : "", state);
+  std::string line =
+      absl::StrFormat("%c %-32s%-9s%s", row.name == present ? '>' : ' ', name, row.control ? "control" : "", state);
+  line.erase(line.find_last_not_of(' ') + 1);
+  picture += line + "\n";
   for (const StageRow& next : rows) {
     if (next.from == row.name) Draw(rows, next, present, indent + "   ", picture);
   }
@@ -77,8 +79,8 @@ void Draw(const std::vector<StageRow>& rows, const StageRow& row, std::string_vi
 
 std::string TableLine(const StageRow& row) {
   const std::string costs =
-      absl::StrFormat("%9s %9s", DurationText(row.seconds), absl::StrFormat("%.3g", row.flops / 1e9));
-  if (!row.scores) return absl::StrFormat("%-20s %69s\n", row.name, costs);
+      absl::StrFormat("%9s %9s", DurationText(row.seconds), absl::StrFormat("%.1f", row.flops / 1e9));
+  if (!row.scores) return absl::StrFormat("%-20s %92s\n", row.name, costs);
   const auto text = [](const rl::Estimate& estimate) {
     return absl::StrFormat("%.3f +- %.3f", estimate.mean, estimate.error);
   };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/recipe_run.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -62,10 +63,12 @@ class RecipeRun {
   }
 
  private:
+  // Of a stage that has something to do.
   absl::Status ShowPicture(const std::string& present) {
     return OnFirst(job_, [&]() -> absl::Status {
       ASSIGN_OR_RETURN(const std::vector<StageRow> rows, ReadRows(recipe_));
-      PrintLine("\n" + RecipePicture(rows, present));
+      const auto row = std::find_if(rows.begin(), rows.end(), [&](const StageRow& r) { return r.name == present; });
+      if (!row->done) PrintLine("\n" + RecipePicture(rows, present));
       return absl::OkStatus();
     });
   }

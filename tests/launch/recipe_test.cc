@@ -85,6 +85,7 @@ TEST_F(Recipe, AFinishedRecipeSaysSoAndChangesNothing) {
   const Outcome again = whole_->Train();
   EXPECT_EQ(again.code, 0) << again.err;
   EXPECT_EQ(CountOf(again.out, "already done"), 4);
+  EXPECT_EQ(CountOf(again.out, "<- now"), 0);
   EXPECT_EQ(whole_->Everything(), *everything_);
 }
 
@@ -163,6 +164,26 @@ TEST_F(Recipe, ScoresAreMadeAnewWhenTheirSettingsChange) {
   EXPECT_NE(ReadFile(files.StageDir("base") + "/evaluation.json"), before);
   ASSERT_EQ(files.Train({"--stage", "base"}).code, 0);
   EXPECT_EQ(ReadFile(files.StageDir("base") + "/evaluation.json"), before);
+  ASSERT_EQ(files.Train({"--stage", "base", "stages.base.train.steps=9"}).code, 0);
+  EXPECT_NE(ReadFile(files.StageDir("base") + "/evaluation.json"), before);
+}
+
+TEST_F(Recipe, FlopsAreThoseOfUpdatesAndOfWhatWasGenerated) {
+  const nlohmann::json summary = nlohmann::json::parse(ReadFile(whole_->Dir() + "/summary.json"));
+  for (const auto& row : summary.at("stages")) {
+    const std::string stage = row.at("name"), metrics = ReadFile(whole_->StageDir(stage) + "/metrics.jsonl");
+    double updates = 0, generated = 0, per_token = 0;
+    for (size_t begin = 0, end; (end = metrics.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      const nlohmann::json line = nlohmann::json::parse(metrics.substr(begin, end - begin));
+      const double flops = line.at("model_flops_per_second").get<double>() * line.at("seconds").get<double>();
+      updates += flops;
+      per_token = flops / line.at("tokens").get<double>();
+      if (stage != "rl") continue;
+      generated += 24 * line.at("length").get<double>() + 8 * line.at("prompt_length").get<double>();
+    }
+    const double expected = updates + generated * per_token / 3;
+    EXPECT_NEAR(row.at("flops").get<double>() / expected, 1, 1e-9) << stage;
+  }
 }
 
 TEST_F(Recipe, ADryRunSaysWhatCanBeSaidAndWritesNothing) {
