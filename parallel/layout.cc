@@ -158,6 +158,7 @@ void Layout::Describe(core::Model::Options& options) const {
       return MakeExpertExchange(axis, placements_[place], returned_, index);
     };
   }
+  if (options.purpose == core::ParamSet::Purpose::kInference) return;  // whole weights: nobody gathers them
   options.shard = [this](core::ParamSet& params) { AssignShards(holders_, zero_, params); };
 }
 
