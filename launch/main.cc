@@ -302,6 +302,7 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   TokenizeOptions tokenize;
   CheckLayoutsOptions check_layouts;
   ScheduleOptions schedule;
+  ReplayOptions replay;
   ScoreOptions score;
   HelpOptions help;
   std::string shell;
@@ -313,6 +314,7 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   AddTokenize(app, tokenize, command);
   AddCheckLayouts(app, check_layouts, command);
   AddSchedule(app, schedule, command);
+  AddReplay(app, replay, job, command);
   AddScore(app, score, command);
   AddHelp(app, help, command);
   AddCompletion(app, shell, command);

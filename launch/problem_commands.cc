@@ -69,6 +69,31 @@ void AddEval(CLI::App& root, EvalOptions& options, parallel::Job& job, Command& 
   });
 }
 
+void AddReplay(CLI::App& root, ReplayOptions& options, parallel::Job& job, Command& command) {
+  CLI::App& app = *root.add_subcommand("replay", "draw a sample of a run again: is it the same, to the bit?");
+  app.add_option("RUN", options.dir, "run folder of a stage grpo")->required()->type_name(kFolder);
+  app.add_option("--step", options.step, "required: step that learned from the sample")
+      ->required()
+      ->type_name("N")
+      ->check(Within<int64_t>(1, int64_t{1} << 40));
+  app.add_option("--sample", options.sample,
+                 "required: its number in the file of the step, rollouts/step_N.jsonl, from 0; with --draw among the "
+                 "samples of that draw")
+      ->required()
+      ->type_name("X")
+      ->check(Within<int64_t>(0, int64_t{1} << 40));
+  app.add_option("--draw", options.draw, "number of a prompt that was drawn, over the whole run, from 0")
+      ->type_name("D")
+      ->check(Within<int64_t>(0, int64_t{1} << 40));
+  app.add_option("--top", options.top, "likeliest tokens shown beside each, from a forward pass")
+      ->type_name("K")
+      ->capture_default_str()
+      ->check(Within<int64_t>(0, 100));
+  AddThreads(app, options.threads);
+  app.footer("Exit codes: 0 equal to the bit, 1 not, or it cannot be drawn again; 2 wrong usage.");
+  app.callback([&] { command.run = [&] { return Replay(options, job); }; });
+}
+
 void AddScore(CLI::App& root, ScoreOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("score", "what responses in a file are worth, by the rewards of training");
   app.add_option("FILE", options.file, "JSON lines with `response` and `answer`, plain, .gz or .zst")

@@ -6,12 +6,14 @@
 
 #include "launch/command.h"
 #include "launch/eval.h"
+#include "launch/replay.h"
 #include "launch/score.h"
 #include "parallel/job.h"
 
 namespace conclave::launch {
 
 void AddEval(CLI::App& root, EvalOptions& options, parallel::Job& job, Command& command);
+void AddReplay(CLI::App& root, ReplayOptions& options, parallel::Job& job, Command& command);
 void AddScore(CLI::App& root, ScoreOptions& options, Command& command);
 
 }  // namespace conclave::launch
