@@ -29,8 +29,8 @@ struct Context {
   const LoadOptions& options;
 };
 
-absl::StatusOr<RowSource> ReadSource(const core::SourceConfig& source, const std::string& key, int64_t id,
-                                     const Context& context) {
+absl::StatusOr<SampleSource> ReadSource(const core::SourceConfig& source, const std::string& key,
+                                        const Context& context) {
   const core::DataConfig& data = context.config.data;
   if (!source.synthetic.empty()) {
     return absl::InvalidArgumentError(key + ".synthetic: random tokens are no samples; give path or task");
@@ -46,16 +46,26 @@ absl::StatusOr<RowSource> ReadSource(const core::SourceConfig& source, const std
                               static_cast<uint64_t>(context.config.train.seed), DocumentUse::kDemonstrations));
     RETURN_IF_ERROR(reader.ReadTask(documents));
   }
-  const TextCounts counts = reader.counts();
-  if (counts.documents == 0) {
+  return SampleSource{.key = key,
+                      .name = source.task.empty() ? source.path : source.task + "/" + source.split,
+                      .weight = source.weight,
+                      .samples = reader.Take(),
+                      .counts = reader.counts()};
+}
+
+absl::StatusOr<RowSource> ToRows(SampleSource source, int64_t id, int64_t length) {
+  if (source.counts.documents == 0) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("%s: there is no sample in %s%s", key, source.task.empty() ? source.path : source.task,
-                        counts.long_documents > 0 ? " that fits data.sequence_length; raise that" : ""));
+        absl::StrFormat("%s: there is no sample in %s%s", source.key, source.name,
+                        source.counts.long_documents > 0 ? " that fits data.sequence_length; raise that" : ""));
   }
-  SampleRows rows(data.sequence_length, reader.Take());
+  SampleRows rows(length, std::move(source.samples));
   std::string checksum = rows.Checksum();
-  return RowSource{
-      .id = id, .rows = std::move(rows), .weight = source.weight, .counts = counts, .checksum = std::move(checksum)};
+  return RowSource{.id = id,
+                   .rows = std::move(rows),
+                   .weight = source.weight,
+                   .counts = source.counts,
+                   .checksum = std::move(checksum)};
 }
 
 // sft.data: demos as sources: worked problems of all tasks, as many of each.
@@ -68,6 +78,17 @@ std::vector<core::SourceConfig> Demonstrations(const core::Config& config) {
     source.count = config.sft.count / num_tasks + (i < config.sft.count % num_tasks ? 1 : 0);
     source.worked = 1;
     if (source.count > 0) sources.push_back(std::move(source));
+  }
+  return sources;
+}
+
+std::vector<core::SourceConfig> SourcesOf(const core::Config& config, SampleUse use) {
+  if (use == SampleUse::kTraining) return config.sft.data == "demos" ? Demonstrations(config) : config.data.train;
+  std::vector<core::SourceConfig> sources = config.data.validation;
+  for (core::SourceConfig& source : sources) {
+    if (source.task.empty() || source.count > 0) continue;
+    source.count = kValidationProblems;
+    source.worked = 1;
   }
   return sources;
 }
@@ -92,25 +113,33 @@ absl::Status Check(const core::Config& config, const Tokenizer& tokenizer, int64
 
 }  // namespace
 
+absl::StatusOr<std::vector<SampleSource>> ReadSamples(const core::Config& config, const Tokenizer& tokenizer,
+                                                      SampleUse use, const LoadOptions& options) {
+  ASSIGN_OR_RETURN(const ChatTemplate chat_template, ChatTemplate::Choose(config.data.chat_template, tokenizer));
+  const Context context{config, tokenizer, chat_template, options};
+  const std::vector<core::SourceConfig> sources = SourcesOf(config, use);
+  const bool demos = use == SampleUse::kTraining && config.sft.data == "demos";
+  const char* list = use == SampleUse::kTraining ? "train" : "validation";
+  std::vector<SampleSource> samples;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const std::string key = demos ? std::string("sft.data") : absl::StrFormat("data.%s.%d", list, i);
+    ASSIGN_OR_RETURN(SampleSource read, ReadSource(sources[i], key, context));
+    samples.push_back(std::move(read));
+  }
+  return samples;
+}
+
 absl::StatusOr<std::unique_ptr<Loader>> CreateSftLoader(const core::Config& config, const Tokenizer& tokenizer,
                                                         int64_t vocab_size, const LoadOptions& options) {
   RETURN_IF_ERROR(Check(config, tokenizer, vocab_size));
-  ASSIGN_OR_RETURN(const ChatTemplate chat_template, ChatTemplate::Choose(config.data.chat_template, tokenizer));
-  const Context context{config, tokenizer, chat_template, options};
-  const bool demos = config.sft.data == "demos";
-  const std::vector<core::SourceConfig> sources = demos ? Demonstrations(config) : config.data.train;
   std::vector<RowSource> train, validation;
-  for (size_t i = 0; i < sources.size(); ++i) {
-    const std::string key = demos ? std::string("sft.data") : absl::StrFormat("data.train.%d", i);
-    ASSIGN_OR_RETURN(RowSource source, ReadSource(sources[i], key, static_cast<int64_t>(i), context));
-    train.push_back(std::move(source));
-  }
-  for (size_t i = 0; i < config.data.validation.size(); ++i) {
-    core::SourceConfig held_out = config.data.validation[i];
-    if (!held_out.task.empty() && held_out.count == 0) held_out.count = kValidationProblems, held_out.worked = 1;
-    ASSIGN_OR_RETURN(RowSource source, ReadSource(held_out, absl::StrFormat("data.validation.%d", i),
-                                                  static_cast<int64_t>(sources.size() + i), context));
-    validation.push_back(std::move(source));
+  int64_t id = 0;
+  for (const auto& [use, rows] : {std::pair{SampleUse::kTraining, &train}, {SampleUse::kValidation, &validation}}) {
+    ASSIGN_OR_RETURN(std::vector<SampleSource> sources, ReadSamples(config, tokenizer, use, options));
+    for (SampleSource& source : sources) {
+      ASSIGN_OR_RETURN(RowSource row_source, ToRows(std::move(source), id++, config.data.sequence_length));
+      rows->push_back(std::move(row_source));
+    }
   }
   return PackedLoader::Create(std::move(train), std::move(validation), config.data, tokenizer,
                               static_cast<uint64_t>(config.train.seed));
