@@ -20,6 +20,17 @@ struct JsonField {
   std::string kind = {};                  // of a value that is neither: "an array", "null", ...
 };
 
+// Fields that hold a problem where none is named: ours, that of GSM8K, that of MATH. The first one a line has counts.
+inline constexpr std::string_view kPromptFields[] = {"prompt", "question", "problem"};
+
+// The first one with a value; null if none has one.
+inline const JsonField* FirstGiven(std::span<const JsonField> fields) {
+  for (const JsonField& field : fields) {
+    if (field.value) return &field;
+  }
+  return nullptr;
+}
+
 // Fills the values of the fields that the line has; errors begin with `source`. `keys` gets all names, for messages.
 absl::Status ReadFields(std::string_view line, const core::JsonSource& source, std::span<JsonField> fields,
                         std::string& keys);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/prompt_source.h"
 
-#include <array>
 #include <memory>
 #include <utility>
 
@@ -18,8 +17,6 @@ namespace {
 constexpr int64_t kProblemsChecked = 1000;  // of a task, when it is opened
 constexpr int64_t kMaxRedraws = 1 << 16;
 
-// The forms that are recognised: the first field a line has is its problem.
-constexpr std::string_view kPromptFields[] = {"prompt", "question", "problem"};
 constexpr std::string_view kGsm8kMark = "####";
 
 // Which fields of a line are the problem and its answer, and where in it the answer stands.
@@ -37,8 +34,7 @@ class RecordForm {
   // Why there is none, or "".
   absl::Status Read(std::string_view line, const core::JsonSource& source, std::string& text, std::string& answer) {
     RETURN_IF_ERROR(ReadFields(line, source, fields_, keys_));
-    const JsonField* prompt = nullptr;
-    for (size_t i = fields_.size(); i-- > 1;) prompt = fields_[i].value ? &fields_[i] : prompt;
+    const JsonField* prompt = FirstGiven(std::span(fields_).subspan(1));
     const std::string problem = prompt == nullptr ? Missing() : Problem(*prompt, text, answer);
     if (problem.empty()) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrFormat("%s:%d: %s", source.name, source.first_line, problem));

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
@@ -50,6 +51,7 @@ absl::StatusOr<SampleSource> ReadSource(const core::SourceConfig& source, const 
                       .name = source.task.empty() ? source.path : source.task + "/" + source.split,
                       .weight = source.weight,
                       .samples = reader.Take(),
+                      .prompts = reader.prompts(),
                       .counts = reader.counts()};
 }
 
@@ -93,6 +95,16 @@ std::vector<core::SourceConfig> SourcesOf(const core::Config& config, SampleUse 
   return sources;
 }
 
+absl::StatusOr<std::vector<RowSource>> ToRows(std::vector<SampleSource> sources, int64_t first_id, int64_t length) {
+  std::vector<RowSource> rows;
+  for (SampleSource& source : sources) {
+    ASSIGN_OR_RETURN(RowSource row_source,
+                     ToRows(std::move(source), first_id + static_cast<int64_t>(rows.size()), length));
+    rows.push_back(std::move(row_source));
+  }
+  return rows;
+}
+
 absl::Status Check(const core::Config& config, const Tokenizer& tokenizer, int64_t vocab_size) {
   if (!config.data.mask_documents) {
     return absl::InvalidArgumentError(
@@ -129,19 +141,35 @@ absl::StatusOr<std::vector<SampleSource>> ReadSamples(const core::Config& config
   return samples;
 }
 
+absl::Status CheckDisjoint(std::span<const SampleSource> train, std::span<const SampleSource> validation) {
+  absl::flat_hash_map<uint64_t, const SamplePrompt*> trained;
+  for (const SampleSource& source : train) {
+    for (const SamplePrompt& prompt : source.prompts) trained.emplace(prompt.hash, &prompt);
+  }
+  for (const SampleSource& source : validation) {
+    for (const SamplePrompt& prompt : source.prompts) {
+      const auto found = trained.find(prompt.hash);
+      if (found == trained.end()) continue;
+      return absl::InvalidArgumentError(
+          absl::StrFormat("data.validation: %s asks what is trained on, too, as %s; take it out of one of them",
+                          prompt.place, found->second->place));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<Loader>> CreateSftLoader(const core::Config& config, const Tokenizer& tokenizer,
                                                         int64_t vocab_size, const LoadOptions& options) {
   RETURN_IF_ERROR(Check(config, tokenizer, vocab_size));
-  std::vector<RowSource> train, validation;
-  int64_t id = 0;
-  for (const auto& [use, rows] : {std::pair{SampleUse::kTraining, &train}, {SampleUse::kValidation, &validation}}) {
-    ASSIGN_OR_RETURN(std::vector<SampleSource> sources, ReadSamples(config, tokenizer, use, options));
-    for (SampleSource& source : sources) {
-      ASSIGN_OR_RETURN(RowSource row_source, ToRows(std::move(source), id++, config.data.sequence_length));
-      rows->push_back(std::move(row_source));
-    }
-  }
-  return PackedLoader::Create(std::move(train), std::move(validation), config.data, tokenizer,
+  ASSIGN_OR_RETURN(std::vector<SampleSource> train, ReadSamples(config, tokenizer, SampleUse::kTraining, options));
+  ASSIGN_OR_RETURN(std::vector<SampleSource> validation,
+                   ReadSamples(config, tokenizer, SampleUse::kValidation, options));
+  RETURN_IF_ERROR(CheckDisjoint(train, validation));
+  const int64_t length = config.data.sequence_length;
+  const auto num_train = static_cast<int64_t>(train.size());
+  ASSIGN_OR_RETURN(std::vector<RowSource> train_rows, ToRows(std::move(train), 0, length));
+  ASSIGN_OR_RETURN(std::vector<RowSource> validation_rows, ToRows(std::move(validation), num_train, length));
+  return PackedLoader::Create(std::move(train_rows), std::move(validation_rows), config.data, tokenizer,
                               static_cast<uint64_t>(config.train.seed));
 }
 

@@ -2,7 +2,6 @@
 #include "data/sft_samples.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -11,6 +10,7 @@
 #include "core/base/status_macros.h"
 #include "data/json_fields.h"
 #include "data/json_line.h"
+#include "data/text_hash.h"
 
 namespace conclave::data {
 namespace {
@@ -21,38 +21,54 @@ absl::Status Broken(const std::string& place, std::string_view why) {
 
 std::string Place(const core::JsonSource& source) { return absl::StrFormat("%s:%d", source.name, source.first_line); }
 
+constexpr std::string_view kResponseFields[] = {"response", "solution", "answer"};
+
 // Reads lines of both kinds.
 class LineForm {
  public:
-  explicit LineForm(const core::SourceConfig& source)
-      : fields_{JsonField{.name = source.prompt_field.empty() ? "prompt" : source.prompt_field},
-                JsonField{.name = source.answer_field.empty() ? "response" : source.answer_field},
-                JsonField{.name = "messages"}} {}
+  explicit LineForm(const core::SourceConfig& source) {
+    fields_.push_back({.name = "messages"});
+    AddFields(source.prompt_field, kPromptFields);
+    num_prompt_fields_ = fields_.size() - 1;
+    AddFields(source.answer_field, kResponseFields);
+  }
 
   absl::Status Read(std::string_view line, const core::JsonSource& source, std::vector<Message>& messages) {
     RETURN_IF_ERROR(ReadFields(line, source, fields_, keys_));
-    const auto& [prompt, response, chat] = fields_;
-    if (chat.kind == "an array") {
+    if (fields_[0].kind == "an array") {
       RETURN_IF_ERROR(ParseJsonLine(line, source, "messages", document_));
       messages.swap(document_.messages);
       return absl::OkStatus();
     }
-    for (const JsonField* field : {&prompt, &response}) {
-      if (field->value) continue;
-      if (!field->kind.empty()) {
-        return Broken(Place(source), absl::StrFormat("the field \"%s\" is %s, not a text", field->name, field->kind));
-      }
-      return Broken(Place(source),
-                    absl::StrFormat("neither a chat in \"messages\" nor \"%s\" with \"%s\"; the object has: %s. Name "
-                                    "fields as prompt_field and answer_field",
-                                    prompt.name, response.name, keys_.empty() ? "nothing" : keys_));
-    }
-    messages = {{Role::kUser, *prompt.value}, {Role::kAssistant, *response.value}};
+    const std::span<const JsonField> fields(fields_);
+    const JsonField* prompt = FirstGiven(fields.subspan(1, num_prompt_fields_));
+    const JsonField* response = FirstGiven(fields.subspan(1 + num_prompt_fields_));
+    if (prompt == nullptr || response == nullptr) return Broken(Place(source), Missing());
+    messages = {{Role::kUser, *prompt->value}, {Role::kAssistant, *response->value}};
     return absl::OkStatus();
   }
 
  private:
-  std::array<JsonField, 3> fields_;
+  void AddFields(const std::string& named, std::span<const std::string_view> usual) {
+    if (!named.empty()) {
+      fields_.push_back({.name = named});
+      return;
+    }
+    for (const std::string_view name : usual) fields_.push_back({.name = std::string(name)});
+  }
+
+  std::string Missing() const {
+    for (const JsonField& field : fields_) {
+      if (!field.kind.empty()) return absl::StrFormat("the field \"%s\" is %s, not a text", field.name, field.kind);
+    }
+    return absl::StrFormat(
+        "neither a chat in \"messages\" nor \"%s\" with \"%s\"; the object has: %s. Name fields as "
+        "prompt_field and answer_field",
+        fields_[1].name, fields_[1 + num_prompt_fields_].name, keys_.empty() ? "nothing" : keys_);
+  }
+
+  std::vector<JsonField> fields_;  // messages, those of the prompt, those of the response
+  size_t num_prompt_fields_;
   std::string keys_;
   JsonDocument document_;
 };
@@ -94,11 +110,13 @@ absl::Status SampleReader::Add(std::vector<Message> messages, const std::string&
   if (const std::string why = Obstacle(messages, learned_); !why.empty()) return Broken(place, why);
   const std::vector<ChatPart> parts = chat_template_.RenderParts(messages);
   const int64_t begin = static_cast<int64_t>(samples_.tokens.size());
+  std::string asked;
   for (size_t i = 0; i < parts.size(); ++i) {
     const bool is_answer = parts[i].speaker == ChatPart::Speaker::kAssistant;
     // The final answer is the last part that is one: what may follow is a line feed of the format.
     const bool is_last = is_answer && i + 2 >= parts.size();
     const bool learned = learned_ == LearnedPart::kAll || (learned_ == LearnedPart::kLast ? is_last : is_answer);
+    if (!is_answer) asked += parts[i].text;
     ids_.clear();
     if (i == 0) {
       encoder_->Encode(parts[i].text, Parse::kSpecial, ids_);
@@ -115,6 +133,7 @@ absl::Status SampleReader::Add(std::vector<Message> messages, const std::string&
     return tokens < 2 ? Broken(place, "one token alone is nothing to learn from") : TooLong(place, tokens);
   }
   samples_.ends.push_back(begin + tokens);
+  prompts_.push_back({TextHash(asked), place});
   ++counts_.documents;
   for (const Message& message : messages) counts_.bytes += static_cast<int64_t>(message.content.size());
   return absl::OkStatus();

@@ -21,6 +21,12 @@ namespace conclave::data {
 
 enum class LearnedPart { kAnswers, kLast, kAll };
 
+// What a sample was asked, and where it is from.
+struct SamplePrompt {
+  uint64_t hash;  // of all that the assistant does not say
+  std::string place;
+};
+
 class SampleReader {
  public:
   // What is referred to outlives the reader.
@@ -37,6 +43,7 @@ class SampleReader {
   absl::Status ReadTask(const TaskDocuments& documents);
 
   const TextCounts& counts() const { return counts_; }
+  const std::vector<SamplePrompt>& prompts() const { return prompts_; }
   Samples Take() { return std::move(samples_); }
 
  private:
@@ -50,6 +57,7 @@ class SampleReader {
   std::unique_ptr<Encoder> encoder_;
   std::vector<int32_t> ids_;  // of one part
   Samples samples_;
+  std::vector<SamplePrompt> prompts_;
   TextCounts counts_;
 };
 

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_format.h"
+
 #include "core/base/hash.h"
 #include "core/base/status_macros.h"
 #include "core/config/yaml.h"
@@ -35,18 +37,32 @@ std::string RolloutKey(const core::Config& config, const RunParts& parts) {
 absl::StatusOr<std::unique_ptr<GrpoSteps>> GrpoSteps::Create(const core::Config& config, const RunFolder& folder,
                                                              RunParts& parts, parallel::Job& job) {
   ASSIGN_OR_RETURN(rl::RewardSum rewards, rl::RewardSum::Create(config.reward));
-  std::unique_ptr<GrpoSteps> steps(new GrpoSteps(config, parts, job, std::move(rewards)));
+  std::unique_ptr<GrpoSteps> steps(new GrpoSteps(config, folder, parts, job, std::move(rewards)));
   if (IsFirst(job)) steps->store_.emplace(folder.RolloutsPath(), RolloutKey(config, parts));
   RETURN_IF_ERROR(steps->FollowModel());
   return steps;
 }
 
-// The model that the run began with, whatever step it is at now.
+// At first the model that the run began with, whatever step it is at now.
 absl::Status GrpoSteps::CreateReference() {
-  if (config_.grpo.kl.coefficient == 0 || reference_) return absl::OkStatus();
+  if (config_.grpo.kl.coefficient == 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(reference_model_, CreateFrozenModel(config_, job_, parts_));
+  reference_step_ = 0;
   ASSIGN_OR_RETURN(reference_, optim::LogProbs::Create(*reference_model_, *parts_.layout, MostRows()));
   return absl::OkStatus();
+}
+
+absl::Status GrpoSteps::RefreshReference(int64_t steps) {
+  const int64_t wanted = rl::ReferenceStep(config_.grpo, steps);
+  if (!reference_ || wanted == reference_step_) return absl::OkStatus();
+  const std::string path = absl::StrFormat("%s/step_%d", folder_.CheckpointsPath(), wanted);
+  RETURN_IF_ERROR(LoadWeightsInto(path, job_, *reference_model_));
+  reference_step_ = wanted;
+  return absl::OkStatus();
+}
+
+bool GrpoSteps::NeedsCheckpoint(int64_t step) const {
+  return config_.grpo.kl.coefficient > 0 && step > 0 && rl::ReferenceStep(config_.grpo, step) == step;
 }
 
 absl::Status GrpoSteps::FollowModel() {
@@ -82,6 +98,7 @@ absl::Status GrpoSteps::FollowModel() {
 absl::StatusOr<StepReport> GrpoSteps::Step(RunState& state) {
   const auto start = std::chrono::steady_clock::now();
   StepReport report;
+  RETURN_IF_ERROR(RefreshReference(state.step));
   const int64_t first_draw = state.data_position;
   int64_t next_draw = first_draw;
   ASSIGN_OR_RETURN(report.rollout, grpo_->Step(state.step + 1, next_draw));

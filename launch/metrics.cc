@@ -62,7 +62,7 @@ absl::Status AppendFile::Sync() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<MetricsHistory> ReadMetrics(const std::string& path, int64_t through_step) {
+absl::StatusOr<MetricsHistory> ReadMetrics(const std::string& path, int64_t through_step, std::string_view figure) {
   MetricsHistory history;
   if (!core::FileExists(path)) return history;
   std::ifstream file(path, std::ios::binary);
@@ -71,11 +71,11 @@ absl::StatusOr<MetricsHistory> ReadMetrics(const std::string& path, int64_t thro
   while (std::getline(file, line) && !file.eof()) {  // eof: the last line was cut off
     const absl::StatusOr<nlohmann::json> object = core::ParseJson(line, {.name = path}, {});
     if (!object.ok() || !object->is_object()) break;
-    const auto step = object->find("step"), loss = object->find("loss");
-    if (step == object->end() || !step->is_number_integer() || loss == object->end()) break;
+    const auto step = object->find("step"), value = object->find(figure);
+    if (step == object->end() || !step->is_number_integer() || value == object->end()) break;
     if (step->get<int64_t>() <= history.last_step || step->get<int64_t>() > through_step) break;
     history.last_step = step->get<int64_t>();
-    history.losses.push_back(loss->is_number() ? loss->get<double>() : std::numeric_limits<double>::quiet_NaN());
+    history.values.push_back(value->is_number() ? value->get<double>() : std::numeric_limits<double>::quiet_NaN());
     history.bytes += static_cast<int64_t>(line.size()) + 1;
   }
   return history;

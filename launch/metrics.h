@@ -51,12 +51,14 @@ class AppendFile {
 
 // What a metrics file says up to a step.
 struct MetricsHistory {
-  std::vector<double> losses;  // one per line; NaN where null
+  std::vector<double> values;  // of the figure, one per line; NaN where null
   int64_t last_step = 0;
   int64_t bytes = 0;  // of these lines
 };
 
-// Reads whole lines of ascending steps up to `through_step`; stops at the first line that is not one. No file: nothing.
-absl::StatusOr<MetricsHistory> ReadMetrics(const std::string& path, int64_t through_step);
+// Reads whole lines of ascending steps up to `through_step`; stops at the first line that is not one, or lacks the
+// figure. No file: nothing.
+absl::StatusOr<MetricsHistory> ReadMetrics(const std::string& path, int64_t through_step,
+                                           std::string_view figure = "loss");
 
 }  // namespace conclave::launch

@@ -110,12 +110,9 @@ class Computation {
   void AddGradients() {
     for (const auto& param : model_.params().params()) {
       if (!param->sum || !AnyWanted(kGradient, *param)) continue;
-      const std::vector<int64_t> sums = ToHost<int64_t>(model_, param->sum);
       for (const core::ParamPart& part : param->spec.parts) {
-        std::vector<float> gradient;
-        for (int64_t i = 0; i < part.Elements(); ++i)
-          gradient.push_back(core::GradientToFloat(sums[static_cast<size_t>(part.offset + i)]));
-        Add(std::string(kGradient) + part.hf_name, part.shape, std::move(gradient));
+        const std::string name = std::string(kGradient) + part.hf_name;
+        if (Wanted(name)) Add(name, part.shape, GradientOf(model_, *param, part));
       }
     }
   }
@@ -167,6 +164,13 @@ class Computation {
 };
 
 }  // namespace
+
+std::vector<float> GradientOf(core::Model& model, const core::Param& param, const core::ParamPart& part) {
+  const Tensor sums = param.sum.Reshape({param.spec.Elements()}).Slice(0, part.offset, part.Elements());
+  std::vector<float> gradient;
+  for (const int64_t sum : ToHost<int64_t>(model, sums)) gradient.push_back(core::GradientToFloat(sum));
+  return gradient;
+}
 
 absl::StatusOr<std::map<std::string, NamedValue>> ComputeValues(const std::string& dir, const core::ModelConfig& config,
                                                                 const Reference& reference,

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "core/model/model.h"
 #include "launch/reference_file.h"
 #include "launch/verify.h"
 
@@ -24,5 +25,8 @@ struct NamedValue {
 absl::StatusOr<std::map<std::string, NamedValue>> ComputeValues(const std::string& dir, const core::ModelConfig& config,
                                                                 const Reference& reference,
                                                                 const VerifyOptions& options);
+
+// The gradient of one Hugging Face tensor, from the sum that a backward pass has left on this rank.
+std::vector<float> GradientOf(core::Model& model, const core::Param& param, const core::ParamPart& part);
 
 }  // namespace conclave::launch

@@ -22,6 +22,7 @@
 #include "core/config/yaml.h"
 #include "launch/ranks.h"
 #include "optim/weights.h"
+#include "rl/grpo.h"
 
 namespace conclave::launch {
 namespace {
@@ -221,7 +222,8 @@ absl::StatusOr<std::string> CheckpointWriter::Save(const RunState& state) const 
   ASSIGN_OR_RETURN(std::string path, FromFirst(job_, [&] { return core::PublishSave(request, folder, fragments); }));
   RETURN_IF_ERROR(job_.AgreeOn(core::VerifyCheckpoint(path, part)));
   if (!IsFirst(job_)) return path;
-  const absl::Status removed = core::RemoveOldCheckpoints(folder_.CheckpointsPath(), config_.train.keep);
+  const absl::Status removed = core::RemoveOldCheckpoints(folder_.CheckpointsPath(), config_.train.keep,
+                                                          rl::ReferenceStep(config_.grpo, state.step));
   if (!removed.ok()) core::LogWarning(absl::StrFormat("old checkpoints stay: %s", std::string(removed.message())));
   return path;
 }

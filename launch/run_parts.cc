@@ -213,6 +213,12 @@ absl::StatusOr<std::unique_ptr<core::Model>> CreateFrozenModel(const core::Confi
   return model;
 }
 
+absl::Status LoadWeightsInto(const std::string& folder, parallel::Job& job, core::Model& model) {
+  RETURN_IF_ERROR(job.AgreeOn(LoadFrom(folder, model)));
+  model.Refresh();
+  return absl::OkStatus();
+}
+
 absl::Status InitializeWeights(const core::Config& config, parallel::Job& job, RunParts& parts) {
   RETURN_IF_ERROR(SetFirstWeights(config, job, *parts.model));
   parts.trainer->Refresh();

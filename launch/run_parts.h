@@ -71,6 +71,9 @@ absl::StatusOr<std::unique_ptr<core::Model>> CreateInferenceModel(const core::Co
 absl::StatusOr<std::unique_ptr<core::Model>> CreateFrozenModel(const core::Config& config, parallel::Job& job,
                                                                const RunParts& parts);
 
+// Gives a model under the layout the weights of a folder. Collective, errors agreed on.
+absl::Status LoadWeightsInto(const std::string& folder, parallel::Job& job, core::Model& model);
+
 // Weights of step 0: drawn from the seed, or those of model.from. Collective, errors agreed on.
 absl::Status InitializeWeights(const core::Config& config, parallel::Job& job, RunParts& parts);
 

@@ -55,14 +55,15 @@ RunReport::RunReport(const RunFolder& folder, const core::Config& config, const 
       last_step_(first_step) {}
 
 absl::Status RunReport::Open() {
-  ASSIGN_OR_RETURN(MetricsHistory history, ReadMetrics(folder_.MetricsPath(), first_step_));
+  ASSIGN_OR_RETURN(MetricsHistory history,
+                   ReadMetrics(folder_.MetricsPath(), first_step_, config_.stage == "grpo" ? "reward" : "loss"));
   if (history.last_step < first_step_) {
     core::LogWarning(absl::StrFormat("%s ends at step %d, before the checkpoint of step %d", folder_.MetricsPath(),
                                      history.last_step, first_step_));
   }
   ASSIGN_OR_RETURN(metrics_, AppendFile::Open(folder_.MetricsPath(), history.bytes));
   ASSIGN_OR_RETURN(events_, EventFile::Create(folder_.EventsPath(), first_step_ + 1));
-  losses_ = std::move(history.losses);
+  losses_ = std::move(history.values);
   start_ = std::chrono::steady_clock::now();
   return absl::OkStatus();
 }
@@ -75,6 +76,8 @@ void RunReport::Add(const StepReport& step) {
   RecordEvents(step);
   ShowProgress(step);
   if (step.validation && step.validation->solved) ShowSolved(step);
+  if (!step.rollout) return;
+  for (const std::string& warning : watch_.Look(*step.rollout)) Warn(warning);
 }
 
 std::vector<Figure> RunReport::FiguresOf(const StepReport& step) const {

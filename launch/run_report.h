@@ -13,6 +13,7 @@
 
 #include "core/config/config.h"
 #include "core/model/model_graph.h"
+#include "launch/collapse_watch.h"
 #include "launch/metrics.h"
 #include "launch/progress.h"
 #include "launch/rollout_record.h"
@@ -71,6 +72,7 @@ class RunReport {
   AppendFile metrics_;
   EventFile events_;
   Progress progress_;
+  CollapseWatch watch_;
   std::vector<double> losses_;  // of all steps of the run; in stage grpo their rewards
   int64_t last_step_;
   std::optional<Validation> last_validation_;

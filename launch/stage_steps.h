@@ -26,6 +26,8 @@ class StageSteps {
   virtual absl::StatusOr<StepReport> Step(RunState& state) = 0;
   // On held-out data, if there is some.
   virtual absl::StatusOr<std::optional<Validation>> Validate() = 0;
+  // Whether steps to come read the weights as they are behind this one.
+  virtual bool NeedsCheckpoint(int64_t) const { return false; }
   // The model of `parts` was made anew.
   virtual absl::Status FollowModel() { return absl::OkStatus(); }
 };

@@ -47,7 +47,7 @@ absl::StatusOr<std::optional<ExitCode>> TrainLoop::RunStep() {
     ASSIGN_OR_RETURN(step.validation, steps_.Validate());
   }
   if (report_ != nullptr) report_->Add(step);
-  if (IsDue(config_.train.checkpoint_every)) Save();
+  if (IsDue(config_.train.checkpoint_every) || steps_.NeedsCheckpoint(state_.step)) Save();
   if (profiler_ && profiler_->Complete()) ReportProfile();
   return ExitCodeOfStop(step.metrics.stop_reason);
 }

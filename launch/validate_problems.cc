@@ -2,13 +2,11 @@
 #include "launch/validate_problems.h"
 
 #include <algorithm>
-#include <set>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
 
@@ -127,36 +125,10 @@ void PrintSamples(const data::SampleSource& source, const data::Tokenizer& token
   report.Row("", "learned " + Rendered(tokenizer, answer));
 }
 
-// How many problems some sample begins with.
-class TrainedProblems {
- public:
-  explicit TrainedProblems(const std::vector<data::Prompt>& problems) {
-    for (const data::Prompt& problem : problems) {
-      lengths_.insert(problem.ids.size());
-      waiting_.insert(Key(problem.ids));
-    }
-  }
-
-  void Add(const data::Samples& samples) {
-    for (int64_t i = 0; i < samples.size(); ++i) {
-      const auto tokens = std::span(samples.tokens).subspan(samples.Begin(i), samples.ends[i] - samples.Begin(i));
-      for (const size_t length : lengths_) {
-        if (length <= tokens.size()) found_ += static_cast<int64_t>(waiting_.erase(Key(tokens.first(length))));
-      }
-    }
-  }
-
-  int64_t found() const { return found_; }
-
- private:
-  static std::string Key(std::span<const int32_t> ids) {
-    return {reinterpret_cast<const char*>(ids.data()), ids.size_bytes()};
-  }
-
-  std::set<size_t> lengths_;
-  absl::flat_hash_set<std::string> waiting_;
-  int64_t found_ = 0;
-};
+void ReportOverlap(const absl::Status& disjoint, DataReport& report) {
+  report.Source("held out", "what the run is judged by");
+  disjoint.ok() ? report.Row("overlap", "none of it is trained on") : report.Refuse(std::string(disjoint.message()));
+}
 
 }  // namespace
 
@@ -172,50 +144,38 @@ absl::Status ValidateProblems(const core::Config& config, const data::Tokenizer&
   ASSIGN_OR_RETURN(const data::PromptSet prompts,
                    data::PromptSet::Create(context, static_cast<uint64_t>(config.train.seed)));
   ASSIGN_OR_RETURN(const std::vector<data::Prompt> problems, data::ReadValidationPrompts(context, config.eval.prompts));
-  report.Source("held out", absl::StrFormat("%s problems", CountText(static_cast<int64_t>(problems.size()))));
-  const absl::Status disjoint = data::CheckDisjoint(prompts, problems);
-  disjoint.ok() ? report.Row("overlap", "none of them is trained on") : report.Refuse(std::string(disjoint.message()));
+  ReportOverlap(data::CheckDisjoint(prompts, problems), report);
   return absl::OkStatus();
 }
 
 absl::Status ValidateSamples(const core::Config& config, const data::Tokenizer& tokenizer,
                              const data::LoadOptions& options, DataReport& report) {
+  ProblemSource problems(config, tokenizer, report);
+  for (size_t i = 0; i < config.data.validation.size(); ++i) {
+    const core::SourceConfig& source = config.data.validation[i];
+    if (!source.task.empty()) problems.Check(source, absl::StrFormat("data.validation.%d", i));
+  }
   core::Config dropping = config;
   dropping.data.long_prompts = "drop";
-  ProblemSource problem_source(config, tokenizer, report);
-  core::DataConfig held_out = config.data;  // of problems alone
-  std::erase_if(held_out.validation, [](const core::SourceConfig& source) { return source.task.empty(); });
-  for (size_t i = 0; i < held_out.validation.size(); ++i) {
-    problem_source.Check(held_out.validation[i], absl::StrFormat("data.validation.%d", i));
-  }
-  std::vector<data::Prompt> problems;
-  if (report.good()) {
-    ASSIGN_OR_RETURN(problems, data::ReadValidationPrompts({held_out, config.tasks, tokenizer}, config.eval.prompts));
-  }
-  TrainedProblems trained(problems);
+  std::vector<data::SampleSource> samples[2];  // of training, of validation
   for (const data::SampleUse use : {data::SampleUse::kTraining, data::SampleUse::kValidation}) {
-    const auto sources = data::ReadSamples(dropping, tokenizer, use, options);
-    if (absl::IsCancelled(sources.status())) return sources.status();
-    if (!sources.ok()) {
-      report.Refuse(std::string(sources.status().message()));
+    auto read = data::ReadSamples(dropping, tokenizer, use, options);
+    if (absl::IsCancelled(read.status())) return read.status();
+    if (!read.ok()) {
+      report.Refuse(std::string(read.status().message()));
       continue;
     }
     int64_t too_long = 0;
-    for (const data::SampleSource& source : *sources) {
+    for (const data::SampleSource& source : *read) {
       PrintSamples(source, tokenizer, config.data.sequence_length, report);
       too_long += source.counts.long_documents;
-      if (use == data::SampleUse::kTraining) trained.Add(source.samples);
     }
     if (too_long > 0 && config.data.long_prompts != "drop") {
       report.Refuse(std::string(data::ReadSamples(config, tokenizer, use, options).status().message()));
     }
+    samples[static_cast<size_t>(use)] = *std::move(read);
   }
-  if (problems.empty()) return absl::OkStatus();
-  report.Source("held out", absl::StrFormat("%s problems", CountText(static_cast<int64_t>(problems.size()))));
-  report.Row("overlap", trained.found() == 0 ? "none of them is trained on"
-                                             : absl::StrFormat("%s of them are trained on: a score on these says "
-                                                               "nothing",
-                                                               CountText(trained.found())));
+  ReportOverlap(data::CheckDisjoint(samples[0], samples[1]), report);
   return absl::OkStatus();
 }
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <vector>
 
@@ -15,7 +14,11 @@
 #include "core/base/status_macros.h"
 #include "launch/model_loading.h"
 #include "launch/model_values.h"
+#include "launch/policy_reference.h"
 #include "launch/reference_file.h"
+#include "launch/usage_error.h"
+#include "launch/value_difference.h"
+#include "launch/verify_policy.h"
 
 namespace conclave::launch {
 namespace {
@@ -31,16 +34,8 @@ struct Row {
   std::string name, shape;
   std::string problem = {};  // instead of numbers
   double largest_difference = 0, relative = 0, tolerance = 0;
-  bool skipped = false;
-  bool Ok() const { return skipped || (problem.empty() && relative <= tolerance); }  // false for NaN
+  bool Ok() const { return problem.empty() && relative <= tolerance; }  // false for NaN
 };
-
-double Ratio(double difference, double magnitude) {
-  if (magnitude > 0) return difference / magnitude;
-  return difference > 0 ? std::numeric_limits<double>::infinity() : difference;  // NaN stays
-}
-
-double LargerOrNan(double a, double b) { return a >= b ? a : std::isnan(a) ? a : b; }
 
 bool IsAfter(const std::string& name) { return name.starts_with("after."); }
 bool IsExperts(const std::string& name) { return name.starts_with("experts."); }
@@ -65,27 +60,23 @@ void CompareIntegers(const std::vector<int32_t>& ours, const std::vector<float>&
 }
 
 void CompareFloats(const std::vector<float>& ours, const std::vector<float>& theirs, Row& row) {
-  double magnitude = 0, squared_difference = 0, squared_norm = 0;
+  const ValueDifference difference = DifferenceOf(ours, theirs);
+  row.largest_difference = difference.largest;
+  row.relative = difference.relative;
+  if (!IsAfter(row.name)) return;
+  double squared_difference = 0, squared_norm = 0;
   for (size_t i = 0; i < ours.size(); ++i) {
-    const double difference = std::fabs(static_cast<double>(ours[i]) - static_cast<double>(theirs[i]));
-    row.largest_difference = LargerOrNan(difference, row.largest_difference);
-    magnitude = LargerOrNan(std::fabs(static_cast<double>(theirs[i])), magnitude);
-    squared_difference += difference * difference;
+    const double apart = static_cast<double>(ours[i]) - static_cast<double>(theirs[i]);
+    squared_difference += apart * apart;
     squared_norm += static_cast<double>(theirs[i]) * static_cast<double>(theirs[i]);
   }
-  row.relative = IsAfter(row.name) ? Ratio(std::sqrt(squared_difference), std::sqrt(squared_norm))
-                                   : Ratio(row.largest_difference, magnitude);
+  row.relative = RatioOf(std::sqrt(squared_difference), std::sqrt(squared_norm));
 }
 
 absl::StatusOr<Row> Compare(const Reference& reference, const core::SafetensorsEntry& entry,
                             const std::map<std::string, NamedValue>& values, const VerifyOptions& options) {
   Row row{.name = entry.name, .shape = "[" + absl::StrJoin(entry.shape, ", ") + "]"};
   row.tolerance = ToleranceOf(entry.name, options);
-  if (entry.name.starts_with("rl.")) {
-    row.skipped = true;
-    row.problem = "skipped: not a matter of this command";
-    return row;
-  }
   const auto found = values.find(entry.name);
   if (found == values.end()) {
     row.problem = "this name is not understood, or the model has no such tensor";
@@ -132,15 +123,13 @@ void PrintGroup(const char* title, std::vector<Row> rows, bool all) {
 }
 
 bool PrintTable(const std::vector<Row>& rows, bool all) {
-  std::vector<Row> gradients, parameters, skipped;
+  std::vector<Row> gradients, parameters;
   fputs(absl::StrFormat("%-58s %-16s %10s %10s %10s\n", "name", "shape", "largest", "relative", "tolerance").c_str(),
         stdout);
   int64_t failed = 0;
   for (const Row& row : rows) {
     failed += !row.Ok();
-    if (row.skipped) {
-      skipped.push_back(row);
-    } else if (IsGradient(row.name)) {
+    if (IsGradient(row.name)) {
       gradients.push_back(row);
     } else if (IsAfter(row.name)) {
       parameters.push_back(row);
@@ -150,10 +139,8 @@ bool PrintTable(const std::vector<Row>& rows, bool all) {
   }
   PrintGroup("gradients", gradients, all);
   PrintGroup("parameters", parameters, all);
-  for (const Row& row : skipped) PrintRow(row);
-  const size_t compared = rows.size() - skipped.size();
-  fputs((failed == 0 ? absl::StrFormat("all %d tensors within tolerance\n", compared)
-                     : absl::StrFormat("%d of %d tensors differ\n", failed, compared))
+  fputs((failed == 0 ? absl::StrFormat("all %d tensors within tolerance\n", rows.size())
+                     : absl::StrFormat("%d of %d tensors differ\n", failed, rows.size()))
             .c_str(),
         stdout);
   return failed == 0;
@@ -185,8 +172,14 @@ absl::Status Dump(const Reference& reference, const std::map<std::string, NamedV
 absl::StatusOr<ExitCode> Verify(const VerifyOptions& options) {
   ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(options.dir));
   ASSIGN_OR_RETURN(const FolderConfig config, ReadFolderConfig(dir));
-  ASSIGN_OR_RETURN(const Reference reference, Reference::Open(options.reference, config.model.vocab_size));
   RETURN_IF_ERROR(ChoosePrecision(options.precision, config).status());
+  ASSIGN_OR_RETURN(const core::SafetensorsFile file, core::SafetensorsFile::Open(options.reference));
+  if (IsPolicyReference(file)) {
+    if (!options.dump.empty()) return UsageError("--dump: of policy losses nothing is written");
+    ASSIGN_OR_RETURN(const bool same, VerifyPolicies(dir, config.model, options, ToleranceOf("rl.", options)));
+    return same ? ExitCode::kDone : ExitCode::kFailed;
+  }
+  ASSIGN_OR_RETURN(const Reference reference, Reference::Open(options.reference, config.model.vocab_size));
   if (reference.batch.length > config.model.max_position_embeddings) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: %d tokens per row, the model takes %d", options.reference,
                                                       reference.batch.length, config.model.max_position_embeddings));

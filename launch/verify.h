@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `conclave verify`: does this build compute a model as another program does? The reference holds inputs and any subset
-// of logits, losses, chosen experts, gradients and optimizer steps; every name in it is computed and compared.
+// of logits, losses, chosen experts, gradients and optimizer steps (reference_file.h), or samples and policy losses
+// (policy_reference.h); every name in it is computed and compared.
 #pragma once
 
 #include <string>

@@ -162,7 +162,7 @@ std::vector<LayoutChoice> ListLayouts(int max_ranks) {
     choice.parallel.expert = expert;
     choice.parallel.schedule = schedule;
     choice.parallel.overlap = i % 3 != 0;
-    choice.parallel.zero = i % 2 == 1 && choice.parallel.schedule != "dualpipe" ? 2 : 1;
+    choice.parallel.zero = i % 2 == 1 ? 2 : 1;
     // Some exchanges in two hops.
     if (expert > 2 && expert % 2 == 0 && i % 2 == 0) choice.parallel.ranks_per_node = 2;
     choices.push_back(choice);

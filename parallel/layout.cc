@@ -158,7 +158,8 @@ void Layout::Describe(core::Model::Options& options) const {
       return MakeExpertExchange(axis, placements_[place], returned_, index);
     };
   }
-  if (options.purpose == core::ParamSet::Purpose::kInference) return;  // whole weights: nobody gathers them
+  // Weights that do not change are whole on each rank of their part: nothing would gather them.
+  if (options.purpose != core::ParamSet::Purpose::kTraining) return;
   options.shard = [this](core::ParamSet& params) { AssignShards(holders_, zero_, params); };
 }
 

@@ -46,7 +46,7 @@ class Layout {
   // for new ones. Changes no bit. The same on every rank.
   bool Rebalance(std::span<const int64_t> load);
 
-  // Sets parts, exchange and, for training, shards of the model of this rank. The layout outlives the model.
+  // Sets parts and exchange of the model of this rank and, for training, its shards. The layout outlives the model.
   void Describe(core::Model::Options& options) const;
 
   // "pipeline 2 x data 4 (expert 2), dualpipev: 4 stages, 16 micro-batches of 1 row"

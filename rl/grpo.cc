@@ -39,6 +39,38 @@ int64_t LongestDocument(const core::Config& config) {
   return config.data.max_prompt_tokens + config.rollout.max_tokens - 1;
 }
 
+// Means over the updates so far, weighed by tokens; largest values are those of all.
+void AddPolicy(const optim::PolicyMetrics& now, optim::PolicyMetrics& mean) {
+  const double before = static_cast<double>(mean.tokens), tokens = static_cast<double>(now.tokens);
+  const double share = tokens > 0 ? tokens / (before + tokens) : 0;
+  for (double optim::PolicyMetrics::*field :
+       {&optim::PolicyMetrics::loss, &optim::PolicyMetrics::clipped_low, &optim::PolicyMetrics::clipped_high,
+        &optim::PolicyMetrics::dual_clipped, &optim::PolicyMetrics::ratio, &optim::PolicyMetrics::kl,
+        &optim::PolicyMetrics::reference_kl, &optim::PolicyMetrics::difference}) {
+    mean.*field += share * (now.*field - mean.*field);
+  }
+  mean.largest_ratio = std::max(mean.largest_ratio, now.largest_ratio);
+  mean.largest_difference = std::max(mean.largest_difference, now.largest_difference);
+  mean.differing_tokens += now.differing_tokens;
+  mean.tokens += now.tokens;
+}
+
+void AddUpdate(const optim::StepMetrics& now, GrpoMetrics& metrics) {
+  const optim::StepMetrics before = metrics.update;
+  metrics.update = now;
+  if (metrics.updates++ == 0) return;
+  const auto mean = [&](double a, double b) { return a + (b - a) / static_cast<double>(metrics.updates); };
+  metrics.update.grad_norm = mean(before.grad_norm, now.grad_norm);
+  metrics.update.balance_loss = mean(before.balance_loss, now.balance_loss);
+  metrics.update.load_imbalance = std::max(before.load_imbalance, now.load_imbalance);
+  metrics.update.finite = before.finite && now.finite;
+  metrics.update.stop_reason = std::max(before.stop_reason, now.stop_reason);
+  metrics.update.tokens += before.tokens;
+  if (!before.policy || !now.policy) return;
+  metrics.update.policy = before.policy;
+  AddPolicy(*now.policy, *metrics.update.policy);
+}
+
 template <class Visit>
 void ForEachEpisode(std::vector<Group>& groups, const Visit& visit) {
   for (Group& group : groups) {
@@ -62,6 +94,10 @@ Spread SpreadOf(std::span<const double> values) {
   for (const double value : values) squares += (value - spread.mean) * (value - spread.mean);
   if (values.size() > 1) spread.std = std::sqrt(squares / (count - 1));
   return spread;
+}
+
+int64_t ReferenceStep(const core::GrpoConfig& config, int64_t steps) {
+  return config.kl.refresh > 0 ? steps / config.kl.refresh * config.kl.refresh : 0;
 }
 
 int64_t UpdatesPerStep(const core::GrpoConfig& config) { return config.minibatches * config.passes; }
@@ -255,8 +291,7 @@ absl::Status Grpo::Update(int64_t step, GrpoMetrics& metrics) {
     if (fresh && now.policy) RETURN_IF_ERROR(CheckSampler(step, *now.policy, metrics));
     tokens += packed.tokens;
     places += packed.batch.rows * packed.batch.length;
-    metrics.update = std::move(now);
-    ++metrics.updates;
+    AddUpdate(now, metrics);
   }
   metrics.trained_tokens = tokens;
   metrics.padding = places > 0 ? 1.0 - static_cast<double>(tokens) / static_cast<double>(places) : 0;

@@ -30,7 +30,7 @@ Spread SpreadOf(std::span<const double> values);
 
 struct GrpoMetrics {
   int64_t step = 0, updates = 0;
-  optim::StepMetrics update;  // of the last optimizer step; its losses and shares are means over all of the step
+  optim::StepMetrics update;  // means over the optimizer steps of the step
   Spread reward, length, advantage;
   std::vector<double> parts;                    // mean of each reward before its weight
   int64_t groups = 0, samples = 0, tokens = 0;  // drawn
@@ -53,6 +53,8 @@ struct GrpoMetrics {
 
 // The config of the trainer of a grpo stage: rows as rollouts are packed, steps and schedules in optimizer steps.
 core::Config TrainerConfig(const core::Config& config);
+// Steps done by the weights of the reference model once `steps` are: 0, or a multiple of kl.refresh.
+int64_t ReferenceStep(const core::GrpoConfig& config, int64_t steps);
 // Optimizer steps per step.
 int64_t UpdatesPerStep(const core::GrpoConfig& config);
 

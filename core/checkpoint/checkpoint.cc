@@ -132,7 +132,7 @@ absl::StatusOr<std::optional<std::string>> FindLatestCheckpoint(const std::strin
   return std::nullopt;
 }
 
-absl::Status RemoveOldCheckpoints(const std::string& parent, int64_t keep) {
+absl::Status RemoveOldCheckpoints(const std::string& parent, int64_t keep, int64_t pinned_step) {
   CHECK_GE(keep, 1);
   ASSIGN_OR_RETURN(const auto steps, ListSteps(parent));
   int64_t kept = 0;
@@ -142,6 +142,7 @@ absl::Status RemoveOldCheckpoints(const std::string& parent, int64_t keep) {
       kept += VerifyStep(path, step).ok() ? 1 : 0;
       continue;
     }
+    if (step == pinned_step) continue;
     // Renamed first: what a crash leaves of a half-deleted checkpoint is not named step_N.
     const std::string doomed = TemporaryPath(parent, step);
     RETURN_IF_ERROR(RemoveTree(doomed));

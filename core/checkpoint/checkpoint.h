@@ -90,9 +90,9 @@ absl::Status VerifyCheckpoint(const std::string& dir, Part part = {});
 absl::StatusOr<std::optional<std::string>> FindLatestCheckpoint(const std::string& parent,
                                                                 std::vector<std::string>* warnings);
 
-// Deletes all but the newest `keep` checkpoints that verify. Reads those: a damaged newer one does not count, so the
-// last good one never goes. Damaged ones newer than the oldest kept stay, as evidence.
-absl::Status RemoveOldCheckpoints(const std::string& parent, int64_t keep);
+// Deletes all but the newest `keep` checkpoints that verify, and that of the pinned step. Reads those: a damaged newer
+// one does not count, so the last good one never goes. Damaged ones newer than the oldest kept stay, as evidence.
+absl::Status RemoveOldCheckpoints(const std::string& parent, int64_t keep, int64_t pinned_step = -1);
 
 absl::StatusOr<CheckpointMeta> ReadCheckpointMeta(const std::string& dir);
 

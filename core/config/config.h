@@ -128,7 +128,7 @@ struct ParallelConfig {
     v.Field("virtual_stages", virtual_stages, "stages", "stages per pipeline rank, with schedule interleaved");
     v.Field("zero", zero, "",
             "what is cut over data ranks: 1 = moments; 2 = gradients of blocks, too: less memory, a reduction for each "
-            "micro-batch; not yet with dualpipe. Never changes a bit");
+            "micro-batch. Never changes a bit");
     v.Field("overlap", overlap, "",
             "true: exchanges of a micro-batch run behind compute of another. Never changes a bit while exact is true");
     v.Field(

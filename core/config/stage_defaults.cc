@@ -8,6 +8,8 @@
 namespace conclave::core {
 namespace {
 
+constexpr int64_t kRolloutRow = 512;  // tokens
+
 const YamlNode* FindPath(const YamlNode& root, std::string_view path) {
   const YamlNode* node = &root;
   while (node != nullptr && !path.empty()) {
@@ -67,8 +69,9 @@ Config DefaultsFor(const YamlNode& root) {
 void FillFromOthers(const YamlNode& root, Config& config) {
   if (config.stage != "sft" && config.stage != "grpo") return;
   if (config.stage == "grpo" && FindPath(root, "data.sequence_length") == nullptr) {
+    // Long rows: less of them is left over at their ends.
     config.data.sequence_length =
-        std::max(config.data.sequence_length, config.data.max_prompt_tokens + config.rollout.max_tokens);
+        std::max(kRolloutRow, 2 * (config.data.max_prompt_tokens + config.rollout.max_tokens));
   }
   const auto all_tasks = [&](const char* split, std::vector<SourceConfig>& sources) {
     for (const TaskConfig& task : config.tasks) {

@@ -165,7 +165,9 @@ struct CrossEntropyArgs {
 // What of a policy's change counts, and how much (PolicyLoss).
 struct PolicyRule {
   enum class Ratio { kToken, kSequence };  // of probabilities: of each token, or their geometric mean by sequence
-  enum class Kl { kK1, kK2, kK3 };         // Schulman's estimators of the divergence from the reference
+  // Schulman's estimators of the divergence from the reference; kWeightedK3: k3 times the ratio by token, which is
+  // right for samples of an older policy, and whose gradient is that of the divergence (DeepSeek-V3.2, TRL).
+  enum class Kl { kK1, kK2, kK3, kWeightedK3 };
   Ratio ratio = Ratio::kToken;
   double clip_low = 0.2, clip_high = 0.2;  // the ratio counts from 1 - clip_low up to 1 + clip_high
   double dual = 0;                         // where the advantage is negative it counts up to this; 0: no bound
@@ -306,7 +308,7 @@ class Kernels {
                                         DType dtype) const = 0;  // bytes
   // Row by row sum_t weight_t l_t and its gradient; r = exp(log_prob - old), A the advantage, d = reference - log_prob:
   //   l = -min(r A, clamp(r, 1 - clip_low, 1 + clip_high) A), r bounded by dual where A < 0; with cap: -min(r, cap) A
-  //   log_prob, the ratio being a constant; + kl k(d), k1 = -d, k2 = d^2 / 2, k3 = e^d - d - 1.
+  //   log_prob, the ratio being a constant; + kl k(d), k1 = -d, k2 = d^2 / 2, k3 = e^d - d - 1, or r k3.
   // In f64 and position order; equal log-probabilities have a ratio of exactly 1. With Ratio::kSequence r is exp(mean
   // of log_prob - old) of the sequence.
   virtual void PolicyLoss(const PolicyLossArgs& args) = 0;

@@ -115,7 +115,7 @@ constexpr MathName kCommands[] = {
 };
 
 constexpr MathName kWords[] = {
-    {"and", kComma, ","},
+    {"and", kComma, "and"},
     {"arccos", kFunction, "arccos"},
     {"arcsin", kFunction, "arcsin"},
     {"arctan", kFunction, "arctan"},
@@ -131,7 +131,7 @@ constexpr MathName kWords[] = {
     {"infinity", kInfinity, "infinity"},
     {"ln", kFunction, "ln"},
     {"log", kFunction, "log"},
-    {"or", kComma, ","},
+    {"or", kComma, "or"},
     {"percent", kPercent, "%"},
     {"pi", kPi, "pi"},
     {"sec", kFunction, "sec"},

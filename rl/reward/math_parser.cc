@@ -30,6 +30,21 @@ std::optional<NodeKind> SignOf(TokenKind kind) {
   }
 }
 
+bool IsUnitPart(TokenKind kind) {
+  switch (kind) {
+    case TokenKind::kWord:
+    case TokenKind::kLetter:
+    case TokenKind::kCaret:
+    case TokenKind::kNumber:
+    case TokenKind::kSlash:
+    case TokenKind::kMinus:
+    case TokenKind::kCurrency:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 MathParser::MathParser(std::string_view source, std::vector<MathToken> tokens)
@@ -69,8 +84,7 @@ absl::StatusOr<int> MathParser::List() {
   int last = -1;
   Append(list, last, first);
   while (Take(TokenKind::kComma)) {
-    while (Take(TokenKind::kComma)) {  // "1, 2, and 3"
-    }
+    if (Is(TokenKind::kComma) && Now().text != ",") ++position_;  // "1, 2, and 3"
     ASSIGN_OR_RETURN(const int item, Item());
     Append(list, last, item);
   }
@@ -233,7 +247,7 @@ absl::StatusOr<int> MathParser::WithUnit(int value) {
     return Add({NodeKind::kProduct}, {value, AddNumber(factor)});
   }
   std::string words;
-  while (!Is(TokenKind::kEnd) && !Is(TokenKind::kComma)) {
+  while (IsUnitPart(Now().kind)) {
     if (Now().after_space && !Is(TokenKind::kCaret) && !words.ends_with('^')) words += ' ';
     words += Now().text;
     ++position_;

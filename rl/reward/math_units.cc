@@ -62,7 +62,7 @@ std::vector<std::string> Split(std::string_view words) {
   std::vector<std::string> parts;
   bool open = false;
   for (const char c : words) {
-    if (c == ' ' || c == '.' || c == '\\' || c == '{' || c == '}') {
+    if (c == ' ' || c == '.') {
       open = false;
     } else if (c == '/') {
       parts.emplace_back("/");

@@ -102,6 +102,29 @@ TEST(SftLoader, ReadsPromptAndResponseAndNamedFields) {
   EXPECT_EQ(samples[1].first, "<bos>S<|User|>x<|Assistant|>y");
 }
 
+TEST(SftLoader, ReadsGsm8kAndMathAsTheyAre) {
+  const TempFolder folder;
+  core::Config config = Config({File(folder.Write("a.jsonl",
+                                                  "{\"question\": \"q\", \"answer\": \"w #### 1\"}\n"
+                                                  "{\"problem\": \"p\", \"solution\": \"s\", \"answer\": "
+                                                  "\"1\"}"))});
+  const auto samples = SamplesOf(Load(config)->TrainBatch(0, 1));
+  ASSERT_EQ(samples.size(), 2u);
+  EXPECT_EQ(samples[0].second, "___w #### 1<eos>");
+  EXPECT_EQ(samples[1].second, "___s<eos>");
+}
+
+TEST(SftLoader, RefusesValidationThatAsksWhatIsTrainedOn) {
+  const TempFolder folder;
+  const std::string train = folder.Write("train.jsonl", R"({"prompt": "a", "response": "b"})");
+  const std::string validation = folder.Write(
+      "validation.jsonl", "{\"prompt\": \"c\", \"response\": \"b\"}\n{\"prompt\": \"a\", \"response\": \"other\"}\n");
+  core::Config config = Config({File(train)});
+  config.data.validation = {File(validation)};
+  EXPECT_EQ(Error(config), "data.validation: " + validation + ":2 asks what is trained on, too, as " + train +
+                               ":1; take it out of one of them");
+}
+
 TEST(SftLoader, DemonstrationsAreTheFirstWorkedProblemsOfTheTrainSplit) {
   const auto loader = Load(Demos(100));
   EXPECT_NE(loader->Description().find("100 samples"), std::string::npos) << loader->Description();

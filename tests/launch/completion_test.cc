@@ -62,7 +62,7 @@ TEST_F(BashCompletion, OffersFilesAndFoldersWherePathsStand) {
 TEST_F(BashCompletion, OffersConfigKeysWithoutABlankBehind) {
   EXPECT_EQ(Complete({"train", "c.yaml", "optim.l"}), Words({"compopt -o nospace", "optim.lr="}));
   EXPECT_EQ(Complete({"train", "--dry-run", "c.yaml", "run.d"}), Words({"compopt -o nospace", "run.dir="}));
-  EXPECT_EQ(Complete({"train", "--threads", "2", "c.yaml", "data.train.0.p"}),
+  EXPECT_EQ(Complete({"train", "--threads", "2", "c.yaml", "data.train.0.pa"}),
             Words({"compopt -o nospace", "data.train.0.path="}));
   EXPECT_EQ(Complete({"help", "batch.r"}), Words({"batch.ramp", "batch.ramp.start", "batch.ramp.steps"}));
 }

@@ -47,8 +47,8 @@ TEST(Metrics, HistoryEndsWithTheCheckpointsStep) {
   const auto history = ReadMetrics(path, 2);
   ASSERT_TRUE(history.ok());
   EXPECT_EQ(history->last_step, 2);
-  ASSERT_EQ(history->losses.size(), 2u);
-  EXPECT_TRUE(std::isnan(history->losses[1]));
+  ASSERT_EQ(history->values.size(), 2u);
+  EXPECT_TRUE(std::isnan(history->values[1]));
   auto file = AppendFile::Open(path, history->bytes);
   ASSERT_TRUE(file.ok());
   ASSERT_TRUE(file->Append("{\"step\": 3, \"loss\": 0}\n").ok());

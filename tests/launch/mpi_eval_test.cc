@@ -61,17 +61,5 @@ TEST_F(MpiEval, ErrorsAreOneMessage) {
   EXPECT_EQ(outcome.err.find("error: ", at), std::string::npos) << outcome.err;
 }
 
-// The reference is a model without optimizer: its weights are whole on every rank.
-TEST_F(MpiEval, AReferenceModelIsTheSameOnManyRanks) {
-  const Words overrides = {"grpo.kl.coefficient=0.1", "train.steps=3"};
-  const TinyGrpo alone, many;
-  ASSERT_EQ(alone.Train(overrides).code, 0);
-  const Outcome outcome = Program(many.folder(), many.TrainArguments(overrides), "/dev/null", Mpirun(2)).Wait();
-  ASSERT_EQ(outcome.code, 0) << outcome.err;
-  const auto hash = [](const TinyGrpo& run) { return RunConclave(run.folder(), {"inspect", run.Dir(), "--hash"}).out; };
-  EXPECT_EQ(hash(many), hash(alone));
-  EXPECT_EQ(many.LastMetrics().at("reference_kl"), alone.LastMetrics().at("reference_kl"));
-}
-
 }  // namespace
 }  // namespace conclave::launch

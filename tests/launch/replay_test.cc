@@ -60,24 +60,26 @@ TEST_F(ReplayCommand, ShowsTokensTextAlternativesAndRewards) {
   EXPECT_FALSE(Contains(Replay(*run_, 2, 5, {"--top", "0"}).out, "likeliest"));
 }
 
-TEST_F(ReplayCommand, KnowsTheAgeOfSamplesAndFiltersAndPrecision) {
-  const TinyGrpo run;
-  const Outcome outcome = run.Train({"grpo.off_policy.max_age=1", "grpo.off_policy.correction=truncate",
-                                     "rollout.top_k=20", "precision=bf16", "train.steps=4"});
-  ASSERT_EQ(outcome.code, 0) << outcome.err;
-  ExpectEqual(run, 2, 3);  // of the weights of step 0
-  ExpectEqual(run, 4, 3);  // of step 2
-  EXPECT_TRUE(Contains(Replay(run, 4, 3).out, "step_2"));
+TEST_F(ReplayCommand, KnowsTheAgeOfSamplesAndFiltersAndRoundedFiles) {
+  for (const std::string rounded : {"precision=bf16", "checkpoint.weights=bf16"}) {
+    const TinyGrpo run;
+    const Outcome outcome = run.Train({"grpo.off_policy.max_age=1", "grpo.off_policy.correction=truncate",
+                                       "rollout.top_k=20", "train.steps=4", rounded});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    ExpectEqual(run, 2, 3);  // of the weights of step 0
+    ExpectEqual(run, 4, 3);  // of step 2
+    EXPECT_TRUE(Contains(Replay(run, 4, 3).out, "step_2"));
+  }
 }
 
 TEST_F(ReplayCommand, AnyOtherBitInTheFileIsADifference) {
   const TinyGrpo run;
   ASSERT_EQ(run.Train({"train.steps=2"}).code, 0);
-  const std::string text = ReadFile(run.Rollouts(2));
+  const std::string text = ReadFile(run.RolloutPath(2));
   const size_t first = text.find("\"log_probs\": [") == std::string::npos ? text.find("\"log_probs\":[") + 13
                                                                           : text.find("\"log_probs\": [") + 14;
   const auto replay_of = [&](size_t at, size_t length, const std::string& other) {
-    WriteFile(run.Rollouts(2), text.substr(0, at) + other + text.substr(at + length));
+    WriteFile(run.RolloutPath(2), text.substr(0, at) + other + text.substr(at + length));
     return Replay(run, 2, 0);
   };
   const Outcome log_prob = replay_of(first, text.find_first_of(",]", first) - first, "-5.25");
@@ -112,7 +114,7 @@ TEST_F(ReplayCommand, SaysWhatIsMissing) {
   const Outcome step = Replay(run, 4, 0);
   EXPECT_EQ(step.code, 1);
   EXPECT_TRUE(Contains(step.err, "--step: there are no rollouts of step 4")) << step.err;
-  WriteFile(run.Rollouts(2), "{}\n");
+  WriteFile(run.RolloutPath(2), "{}\n");
   EXPECT_TRUE(Contains(Replay(run, 2, 0).err, "is not a file of rollouts"));
   const Outcome folder = RunConclave(run.folder(), {"replay", run.folder() / "x", "--step", "1", "--sample", "0"});
   EXPECT_EQ(folder.code, 1);

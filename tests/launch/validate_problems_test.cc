@@ -13,6 +13,11 @@ namespace {
 
 using Words = std::vector<std::string>;
 
+Words operator+(Words a, const Words& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
 bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 Outcome Validate(const TinyGrpo& run, Words overrides) {
@@ -35,12 +40,12 @@ TEST(ValidateProblems, CountsThemAndListsAnswersThatCannotBeCompared) {
             "{\"prompt\": \"1+3=\", \"answer\": \"\\\\frac{1\"}\n"
             "{\"prompt\": \"1+30=\", \"answer\": \"31\"}\n"
             "{\"prompt\": \"1+4=\", \"answer\": \"((5\"}\n");
-  ExpectParts(
-      Validate(run, {"data.prompts=[{path: \"" + file + "\"}]"}), 0,
-      {"data.prompts.0  " + file, "problems        4\n", "prompt tokens   min 7, mean 7.2, max 8\n",
-       "broken answers  2, ", file + ":2: the answer ", file + ":4: the answer ", "too long        0, ",
-       "example         \"<bos><|User|>1+2=<|Assistant|>\"", "answer \"3\"", "data.validation.0  addition/held_out",
-       "without end; of the first 1,000:", "broken answers  0\n", "overlap         none of them", "a run would start"});
+  ExpectParts(Validate(run, {"data.prompts=[{path: \"" + file + "\"}]"}), 0,
+              {"data.prompts.0  " + file, "problems        4\n", "prompt tokens   min 7, mean 7.2, max 8\n",
+               "broken answers  2, ", file + ":2: the answer ", file + ":4: the answer ", "too long        0, ",
+               "example         \"<bos><|User|>1+2=<|Assistant|>\"", "answer \"3\"",
+               "data.validation.0  addition/held_out", "without end; of the first 1,000:", "broken answers  0\n",
+               "overlap         none of it is trained on", "a run would start"});
   // Only mathematics has to be parsed.
   const Outcome exact = Validate(run, {"data.prompts=[{path: \"" + file + "\"}]", "reward=[{name: exact}]"});
   EXPECT_EQ(exact.code, 0) << exact.err;
@@ -67,25 +72,21 @@ TEST(ValidateSamples, CountsThemAndWhatIsLearnedOfThem) {
   ExpectParts(Validate(run, {"stage=sft", "sft.data=demos", "sft.count=10", "data.sequence_length=64"}), 0,
               {"sft.data  addition/train", "samples         10\n", "too long        0, ", "learned         ",
                "example         \"<bos><|User|>", "learned \"<think>", "</answer><eos>\"",
-               "overlap         none of them is trained on"});
+               "overlap         none of it is trained on"});
 }
 
-TEST(ValidateSamples, NamesHeldOutProblemsThatAreTrainedOn) {
+TEST(ValidateSamples, ThatAreTooLongOrHeldOutStopARun) {
   const TinyGrpo run;
-  std::string lines;
-  for (int a = 0; a < 10; ++a) {
-    for (int b = 0; b < 10; ++b) {
-      lines += absl::StrFormat("{\"prompt\": \"%d+%d=\", \"response\": \"<answer>%d</answer>\"}\n", a, b, a + b);
-    }
-  }
-  const std::string file = run.folder() / "all.jsonl";
-  WriteFile(file, lines);
-  const Words words = {"stage=sft", "data.train=[{path: \"" + file + "\"}]", "data.sequence_length=64"};
-  const Outcome outcome = Validate(run, words);
-  ExpectParts(outcome, 0, {"data.train.0  " + file, "samples         100\n", " of them are trained on"});
-  Words narrow = words;
-  narrow.back() = "data.sequence_length=9";
-  ExpectParts(Validate(run, narrow), 1, {"NOT USABLE      " + file + ":1: the sample has "});
+  const std::string file = run.folder() / "samples.jsonl", source = "[{path: \"" + file + "\"}]";
+  WriteFile(file, "{\"prompt\": \"1+2=\", \"response\": \"3\"}\n{\"prompt\": \"1+2=\", \"response\": \"three\"}\n");
+  const Words words = {"stage=sft", "data.train=" + source, "data.validation=[]"};
+  ExpectParts(Validate(run, words + Words{"data.sequence_length=64"}), 0,
+              {"data.train.0  " + file, "samples         2\n", "sample tokens   min 9, mean 11.0, max 13\n"});
+  ExpectParts(
+      Validate(run, words + Words{"data.sequence_length=10"}), 1,
+      {"samples         1\n", "too long        1, ", "NOT USABLE      " + file + ":2: the sample has 13 tokens"});
+  ExpectParts(Validate(run, words + Words{"data.sequence_length=64", "data.validation=" + source}), 1,
+              {"NOT USABLE      data.validation: " + file + ":1 asks what is trained on, too, as " + file + ":1"});
 }
 
 }  // namespace

@@ -2,13 +2,15 @@
 // A steady step allocates nothing: this program's operator new counts while a step runs.
 #include "core/model/decoder.h"
 #include "tests/support/count_allocations.h"
+#include "tests/support/policy_batch.h"
 #include "tests/support/tiny_model.h"
 
 namespace conclave {
 namespace {
 
-void ExpectNoAllocations(core::OperationProfile* profile, core::Trace* trace = nullptr) {
+void ExpectNoAllocations(const core::Batch& batch, core::OperationProfile* profile, core::Trace* trace = nullptr) {
   core::Config config = testing::TinyConfig();
+  if (batch.policy) config.stage = "grpo";
   config.batch.micro_sequences = 3;  // the last micro-batch is smaller
   config.optim.ema = 0.99;
   auto device = testing::MakeDevice("", 2);
@@ -19,7 +21,6 @@ void ExpectNoAllocations(core::OperationProfile* profile, core::Trace* trace = n
   auto trainer = optim::Trainer::Create(*model, config, **layout);
   ASSERT_TRUE(trainer.ok()) << trainer.status();
   (*trainer)->StartEma();
-  const core::Batch batch = testing::RandomBatch(8, 40, 97, 1);
   for (int64_t step = 1; step <= 3; ++step) (*trainer)->Step(batch, step);  // scratch of the threads grows here
   const int64_t before = allocations.load();
   for (int64_t step = 4; step <= 6; ++step) (*trainer)->Step(batch, step);
@@ -30,7 +31,15 @@ void ExpectNoAllocations(core::OperationProfile* profile, core::Trace* trace = n
   EXPECT_EQ(allocations.load() - evaluated, 0);
 }
 
-TEST(Trainer, ASteadyStepAllocatesNothing) { ExpectNoAllocations(nullptr); }
+core::Batch SomeBatch() { return testing::RandomBatch(8, 40, 97, 1); }
+
+TEST(Trainer, ASteadyStepAllocatesNothing) { ExpectNoAllocations(SomeBatch(), nullptr); }
+
+TEST(Trainer, AStepOfAPolicyAllocatesNothing) {
+  core::Batch batch = testing::RandomPolicyBatch(8, 40, 97, 1);
+  batch.policy->reference_log_probs.clear();
+  ExpectNoAllocations(batch, nullptr);
+}
 
 TEST(Decoder, ASteadyStepAllocatesNothing) {
   auto device = testing::MakeDevice("", 2);
@@ -47,13 +56,13 @@ TEST(Decoder, ASteadyStepAllocatesNothing) {
 
 TEST(Trainer, AProfiledStepAllocatesNothing) {
   core::OperationProfile profile{};
-  ExpectNoAllocations(&profile);
+  ExpectNoAllocations(SomeBatch(), &profile);
   EXPECT_GT(profile[static_cast<size_t>(core::Operation::kAdamW)].calls, 0);
 }
 
 TEST(Trainer, ATracedStepAllocatesNothing) {
   core::Trace trace;
-  ExpectNoAllocations(nullptr, &trace);
+  ExpectNoAllocations(SomeBatch(), nullptr, &trace);
   EXPECT_GT(trace.spans().size(), 100u);
   EXPECT_EQ(trace.num_dropped(), 0);
 }

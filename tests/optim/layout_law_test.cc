@@ -59,7 +59,7 @@ TEST(LayoutLaw, NoLayoutChangesABit) {
   EXPECT_GE(coverage.legal, 60);
   EXPECT_EQ(coverage.schedules.size(), 6u);
   EXPECT_EQ(coverage.with_experts.size(), 6u);
-  EXPECT_EQ(coverage.with_zero_2.size(), 5u);  // all but dualpipe
+  EXPECT_EQ(coverage.with_zero_2.size(), 6u);
   EXPECT_GE(coverage.two_hops, 4);
 }
 

@@ -34,7 +34,6 @@ std::vector<float> ComputeOnRank(const core::Config& config, const std::vector<i
   EXPECT_TRUE(layout.ok()) << layout.status();
   core::Model::Options options{.precision = config.ComputePrecision(), .max_positions = config.data.sequence_length};
   (*layout)->Describe(options);
-  options.shard = {};  // weights that do not change: each rank holds those of its part whole
   auto model = core::Model::Create(config.model, **device, options);
   EXPECT_TRUE(model.ok()) << model.status();
   (*model)->params().Initialize((*model)->kernels(), 1, config.train.init_std);

@@ -30,14 +30,15 @@ const T& Larger(const T& a, const T& b) {
   return Real(b) > Real(a) ? b : a;
 }
 
-// The k1, k2 or k3 estimate of KL(policy || reference) from one sample of the policy.
+// The estimate of KL(policy || reference) from one sample of the policy, or with kWeightedK3 of the old one.
 template <class T>
-T KlEstimate(PolicyRule::Kl estimator, const T& log_prob, double reference) {
+T KlEstimate(PolicyRule::Kl estimator, const T& log_prob, double old_log_prob, double reference) {
   using std::exp;
   const T d = T(reference) - log_prob;
   if (estimator == PolicyRule::Kl::kK1) return -d;
   if (estimator == PolicyRule::Kl::kK2) return T(0.5) * d * d;
-  return exp(d) - d - T(1);
+  const T k3 = exp(d) - d - T(1);
+  return estimator == PolicyRule::Kl::kWeightedK3 ? T(exp(log_prob - T(old_log_prob))) * k3 : k3;
 }
 
 // PPO's surrogate with the bound of Ye et al. (dual clip), or CISPO's (the ratio is a number, not a function).
@@ -72,7 +73,8 @@ T PolicyLossReference(const PolicyRule& rule, const PolicyTokens<T>& tokens, int
     }
     T term = TokenLoss(rule, T(exp(log_ratio)), tokens.advantages[i], tokens.log_probs[i]);
     if (rule.kl != 0) {
-      term += T(rule.kl) * KlEstimate(rule.estimator, tokens.log_probs[i], tokens.reference_log_probs[i]);
+      term += T(rule.kl) *
+              KlEstimate(rule.estimator, tokens.log_probs[i], tokens.old_log_probs[i], tokens.reference_log_probs[i]);
     }
     loss += T(tokens.weights[i]) * term;
   }

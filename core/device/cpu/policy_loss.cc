@@ -91,41 +91,35 @@ class RowPolicyLoss {
     for (int64_t s = begin; shared && rule_.cap <= 0 && s < end; ++s) StoreWeight(s, slopes / count);
   }
 
-  // By log-probability.
-  double DivergenceSlope(int64_t s) const {
+  struct Divergence {
+    double value = 0, slope = 0;  // by log-probability
+  };
+  Divergence DivergenceOf(int64_t s) const {
     const double d = At(args_.reference_log_probs, s) - At(args_.log_probs, s);
     switch (rule_.estimator) {
       case PolicyRule::Kl::kK1:
-        return 1;
+        return {-d, 1};
       case PolicyRule::Kl::kK2:
-        return -d;
+        return {d * d / 2, -d};
       case PolicyRule::Kl::kK3:
-        return 1 - ExactExp(d);
+        return {K3(d), 1 - ExactExp(d)};
+      case PolicyRule::Kl::kWeightedK3: {
+        const double ratio = ExactExp(LogRatio(s));
+        return {ratio * K3(d), -ratio * d};
+      }
     }
-    return 0;
-  }
-  double Divergence(int64_t s) const {
-    const double d = At(args_.reference_log_probs, s) - At(args_.log_probs, s);
-    switch (rule_.estimator) {
-      case PolicyRule::Kl::kK1:
-        return -d;
-      case PolicyRule::Kl::kK2:
-        return d * d / 2;
-      case PolicyRule::Kl::kK3:
-        return K3(d);
-    }
-    return 0;
+    return {};
   }
 
   void StoreWeight(int64_t s, double slope) {
     if (!args_.token_weights) return;
-    if (rule_.kl != 0) slope += At(args_.weights, s) * rule_.kl * DivergenceSlope(s);
+    if (rule_.kl != 0) slope += At(args_.weights, s) * rule_.kl * DivergenceOf(s).slope;
     args_.token_weights.As<float>()[first_ + s] = static_cast<float>(-slope);
   }
 
   void AddToSums(int64_t s, double weight, const Term& term) {
     if (!args_.sums) return;
-    Sum(PolicySum::kLoss) += weight * (rule_.kl != 0 ? term.loss + rule_.kl * Divergence(s) : term.loss);
+    Sum(PolicySum::kLoss) += weight * (rule_.kl != 0 ? term.loss + rule_.kl * DivergenceOf(s).value : term.loss);
     Sum(PolicySum::kTokens) += 1;
     Sum(PolicySum::kClippedLow) += term.low;
     Sum(PolicySum::kClippedHigh) += term.high;

@@ -77,7 +77,7 @@ TEST(Config, APresetDecidesWhatIsNotGiven) {
   EXPECT_EQ(dapo->grpo.clip.high, 0.28);
   EXPECT_TRUE(dapo->grpo.dynamic_sampling.enabled);
   EXPECT_EQ(dapo->moe.bias_update_speed, 0);
-  EXPECT_EQ(dapo->data.sequence_length, 280);
+  EXPECT_EQ(dapo->data.sequence_length, 560);
   ASSERT_EQ(dapo->data.prompts.size(), 1u);
   EXPECT_EQ(dapo->data.prompts[0].task, "addition");
   EXPECT_EQ(dapo->data.validation.at(0).split, "held_out");

@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 
 #include "core/base/quoted.h"
+#include "core/base/rng.h"
 #include "rl/reward/answer_rewards.h"
 
 namespace conclave::rl {
@@ -120,6 +121,8 @@ CASES(DifferentMath, Fractions,
        {"\\frac{1}{2}", "1/2/2"},
        {"1\\frac{4}{5}", "\\frac{4}{5}"},
        {"1\\frac{4}{5}", "14/5"},
+       {"7/2", "2\\frac{3}{2}"},
+       {"3", "2\\frac{3}{2}"},
        {"-1\\frac{4}{5}", "-1/5"},
        {"\\frac{2}{3}", "\\frac{4}{5}"},
        {"\\frac{1}{2}", "\\frac{1}{2"},
@@ -185,7 +188,11 @@ CASES(EqualMath, PercentAndUnits,
        {"12 \\text{ units}", "12"},
        {"12 \\text{ square units}", "12"}});
 CASES(DifferentMath, PercentAndUnits,
-      {{"50", "0.5"},
+      {{"15\\mbox{ cm}^2", "15\\mbox{ cm}^2}"},
+       {"5", "5 eighths"},
+       {"5", "5 factorial"},
+       {"5", "5 millions"},
+       {"50", "0.5"},
        {"0.5", "50"},
        {"50", "50\\%"},
        {"50\\%", "5"},
@@ -230,12 +237,14 @@ CASES(DifferentMath, Lists,
        {"1,-2", "(1,-2)"},
        {"1,-2", "[1,-2]"},
        {"3, 5, 7", "3, 5, 5"},
+       {"3, 5, 5", "3, 5, 7"},
        {"3,5", "3,5,5"},
        {"1 \\pm \\sqrt{19}", "1 + \\sqrt{19}"},
        {"1 \\pm \\sqrt{19}", "1 \\pm \\sqrt{18}"},
        {"1,2", "a = 1, b = 2"},
        {"a = 1, b = 2", "a = 2, b = 1"},
        {"1,2", "1,,"},
+       {"1,2", "1,,2"},
        {"1,2", "1,2,"}});
 
 CASES(EqualMath, TuplesAndIntervals,
@@ -366,6 +375,15 @@ CASES(EqualMath, ClosedForms,
        {"\\log_2 8", "3"},
        {"\\ln 2", "-\\ln \\frac12"},
        {"e^2", "e \\cdot e"},
+       {"\\frac{\\pi}{4}", "\\arctan 1"},
+       {"\\frac{\\pi}{6}", "\\arcsin \\frac12"},
+       {"\\frac{2\\pi}{3}", "\\arccos(-\\frac12)"},
+       {"-\\frac{\\pi}{2}", "\\arcsin(-1)"},
+       {"\\pi", "\\arccos(-1)"},
+       {"0", "\\arctan 0"},
+       {"\\arctan 2 + \\arctan 3", "\\frac{3\\pi}{4}"},
+       {"-1", "e^{i\\pi}"},
+       {"i\\pi", "\\ln(-1)"},
        {"\\sqrt{2+\\sqrt{3}}", "\\frac{\\sqrt6+\\sqrt2}{2}"},
        {"\\sqrt[3]{8}", "2"},
        {"-2", "\\sqrt[3]{-8}"},
@@ -391,6 +409,8 @@ CASES(DifferentMath, ClosedForms,
        {"\\frac12", "\\sin 30"},
        {"\\log 8", "\\ln 8"},
        {"e^2", "7.389"},
+       {"\\frac{\\pi}{4}", "\\arctan 2"},
+       {"0", "\\arcsin 2"},
        {"\\sqrt[3]{8}", "\\sqrt{8}"},
        {"\\sqrt{2}", "-\\sqrt{2}"},
        {"3", "\\sqrt13"},
@@ -467,6 +487,68 @@ TEST(MathReward, IsNotSymmetricWhereTheExpectedFormCounts) {
   EXPECT_EQ(CompareMathAnswer("50", "50\\%").value, 0);
   EXPECT_EQ(CompareMathAnswer("100, 200", "100,200").value, 1);
   EXPECT_EQ(CompareMathAnswer("100,200", "100, 200").value, 0);
+}
+
+TEST(MathReward, SurvivesWhateverIsWritten) {
+  const std::string_view pieces[] = {"\\frac",
+                                     "\\sqrt",
+                                     "{",
+                                     "}",
+                                     "(",
+                                     ")",
+                                     "[",
+                                     "]",
+                                     "\\{",
+                                     "\\}",
+                                     "|",
+                                     ",",
+                                     "1",
+                                     "23",
+                                     "x",
+                                     "\\pi",
+                                     "^",
+                                     "_",
+                                     "!",
+                                     "\\%",
+                                     "=",
+                                     "<",
+                                     "+",
+                                     "-",
+                                     "\\pm",
+                                     "/",
+                                     "\\text{ cm}",
+                                     "\\sin",
+                                     "\\begin{pmatrix}",
+                                     "\\end{pmatrix}",
+                                     "&",
+                                     "\\\\",
+                                     "\\cup",
+                                     "\\infty",
+                                     "and",
+                                     " ",
+                                     "\\log",
+                                     "\\alpha",
+                                     "\\text{a}",
+                                     "^\\circ",
+                                     "\\text{",
+                                     "\xff",
+                                     "\xe2\x88\x9a",
+                                     ":",
+                                     "\\binom"};
+  int64_t num_parsed = 0;
+  for (uint64_t i = 0; i < 20000; ++i) {
+    std::string texts[2];
+    for (uint64_t j = 0; j < (i % 2 ? 5 : 40); ++j) {
+      const uint32_t word = core::Philox(7, i, j)[0];
+      texts[j % 2] += pieces[word % std::size(pieces)];
+    }
+    const Score score = CompareMathAnswer(texts[0], texts[1]);
+    EXPECT_EQ(score.value, score.outcome == Outcome::kRight ? 1 : 0);
+    num_parsed += score.outcome != Outcome::kUnparsedGold;
+    if (!CheckGold(texts[0]).ok()) continue;
+    EXPECT_EQ(CompareMathAnswer(texts[0], texts[0]).value, 1) << texts[0];
+  }
+  EXPECT_GT(num_parsed, 100);  // else nothing was compared
 }
 
 TEST(MathReward, SaysWhyAnAnswerWasNotCompared) {

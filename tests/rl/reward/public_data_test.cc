@@ -71,6 +71,23 @@ TEST_P(PublicData, HasNoTwoAnswersOfOtherValueThatAreEqual) {
   }
 }
 
+TEST_P(PublicData, HasAnswersOfWhichEveryDigitCounts) {
+  int64_t num_changed = 0;
+  for (const std::string& answer : answers_) {
+    for (size_t i = 0; i < answer.size(); ++i) {
+      if (answer[i] < '0' || answer[i] > '9') continue;
+      for (char digit = '0'; digit <= '9'; ++digit) {
+        if (digit == answer[i]) continue;
+        std::string changed = answer;
+        changed[i] = digit;
+        EXPECT_EQ(CompareMathAnswer(answer, changed).value, 0) << answer << " and " << changed;
+        ++num_changed;
+      }
+    }
+  }
+  EXPECT_GT(num_changed, 5000);
+}
+
 INSTANTIATE_TEST_SUITE_P(Files, PublicData,
                          testing::Values(std::pair<std::string, std::string>("math500/test.jsonl", ""),
                                          std::pair<std::string, std::string>("gsm8k/test.jsonl", "#### ")),

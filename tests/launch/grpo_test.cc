@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stage grpo as a user runs it: the sampler law in every step, the restart law with rollouts, verifiers that fail, and
+// what is refused.
+#include <filesystem>
+#include <set>
+#include <string>
+
+#include "gtest/gtest.h"
+
+#include "core/base/rng.h"
+#include "tests/launch/grpo_run.h"
+
+namespace conclave::launch {
+namespace {
+
+nlohmann::json LineOf(const GrpoRun& run, int step) {
+  const std::string metrics = ReadFile(run.Dir() + "/metrics.jsonl");
+  size_t begin = 0;
+  for (int i = 1; i < step; ++i) begin = metrics.find('\n', begin) + 1;
+  return nlohmann::json::parse(metrics.substr(begin, metrics.find('\n', begin) - begin));
+}
+
+class Grpo : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    whole_ = new GrpoRun;
+    const Outcome outcome = whole_->Train();
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+  }
+  static void TearDownTestSuite() { delete whole_; }
+  static void ExpectSame(const GrpoRun& run) {
+    EXPECT_EQ(run.Hash(), whole_->Hash());
+    EXPECT_EQ(run.Metrics(), whole_->Metrics());
+    for (int step = 1; step <= GrpoRun::kSteps; ++step) EXPECT_EQ(run.Rollout(step), whole_->Rollout(step)) << step;
+  }
+  static GrpoRun* whole_;
+};
+
+GrpoRun* Grpo::whole_ = nullptr;
+
+TEST_F(Grpo, SamplesHaveTheTrainersLogProbabilitiesInEveryStep) {
+  for (int step = 1; step <= GrpoRun::kSteps; ++step) {
+    const nlohmann::json line = LineOf(*whole_, step);
+    EXPECT_EQ(line.at("sampler_difference"), 0) << step;
+    EXPECT_GT(line.at("grad_norm"), 0) << step;
+    EXPECT_EQ(line.at("samples"), 24);
+    EXPECT_EQ(line.at("updates"), 2);
+    EXPECT_GT(line.at("entropy"), 1);
+  }
+  EXPECT_GT(LineOf(*whole_, 20).at("reference_kl"), 0);
+  EXPECT_TRUE(LineOf(*whole_, 5).contains("pass_at_1"));
+  EXPECT_FALSE(LineOf(*whole_, 6).contains("pass_at_1"));
+}
+
+TEST_F(Grpo, EverySampleOfARunIsCountedOnce) {
+  std::set<std::pair<int64_t, int64_t>> names;
+  for (int step = 1; step <= GrpoRun::kSteps; ++step) {
+    const std::string lines = whole_->Rollout(step);
+    size_t begin = lines.find('\n') + 1;
+    for (size_t end; (end = lines.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      const nlohmann::json line = nlohmann::json::parse(lines.substr(begin, end - begin));
+      EXPECT_TRUE(names.emplace(line.at("draw").get<int64_t>(), line.at("sample").get<int64_t>()).second);
+      EXPECT_EQ(line.at("version"), step - 1);
+    }
+  }
+  EXPECT_EQ(names.size(), 20u * 24);
+  EXPECT_EQ(names.rbegin()->first, 20 * 8 - 1);
+}
+
+TEST_F(Grpo, KilledAtAnyInstantAndResumedGivesTheSameBits) {
+  const GrpoRun run;
+  for (uint64_t start = 0;; ++start) {
+    ASSERT_LT(start, 300u);
+    Program program(run.folder(), run.TrainArguments());
+    const uint64_t draw = core::Philox(core::RandomKey(5, core::RandomPurpose::kTest, 0), start, 0)[0];
+    std::this_thread::sleep_for(std::chrono::microseconds(draw % 250000 + start * 3000));
+    program.Signal(SIGKILL);
+    const Outcome outcome = program.Wait();
+    if (outcome.code == 0) break;
+    ASSERT_EQ(outcome.code, -SIGKILL) << outcome.err;
+  }
+  ExpectSame(run);
+}
+
+TEST_F(Grpo, OtherMicroBatchesAndDecodeBatchesChangeNothing) {
+  const GrpoRun run;
+  ASSERT_EQ(run.Train({"batch.micro_sequences=1", "rollout.decode_batch=3", "train.steps=10"}).code, 0);
+  ASSERT_EQ(run.Train({"batch.micro_sequences=2", "rollout.decode_batch=100"}).code, 0);
+  EXPECT_EQ(run.Hash(), whole_->Hash());
+  EXPECT_EQ(run.Metrics(), whole_->Metrics());
+}
+
+TEST_F(Grpo, GoesOnFromTheRolloutsThatAreThere) {
+  const GrpoRun run;
+  ASSERT_EQ(run.Train({"train.steps=10"}).code, 0);
+  // As if killed in the update of step 11, rewards and all.
+  WriteFile(run.Dir() + "/rollouts/step_11.jsonl", whole_->Rollout(11));
+  ASSERT_EQ(run.Train().code, 0);
+  ExpectSame(run);
+}
+
+// ---- Programs as verifiers ----------------------------------------------------------------------------------------
+
+struct Verifier {
+  const char* program;
+  double share;  // of samples on which it fails
+};
+
+std::string WriteVerifier(const GrpoRun& run, const std::string& body) {
+  const std::string path = run.folder() / "verify.sh";
+  WriteFile(path, "#!/bin/sh\n" + body);
+  std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+  return path;
+}
+
+std::vector<std::string> WithVerifier(const std::string& path, const std::string& more) {
+  return {"reward=[{name: random}, {name: program, command: [" + path + "], timeout_seconds: 1, max_failed: 1" + more +
+              "}]",
+          "train.steps=2", "grpo.kl.coefficient=0"};
+}
+
+TEST_F(Grpo, AVerifierThatFailsIsCountedAndTrainingGoesOn) {
+  for (const char* body : {"sleep 100\n", "exit 3\n", "cat > /dev/null; printf '\\377\\n'\n", "kill -9 $$\n"}) {
+    SCOPED_TRACE(body);
+    const GrpoRun zero;
+    const Outcome scored = zero.Train(WithVerifier(WriteVerifier(zero, body), ", on_error: zero"));
+    ASSERT_EQ(scored.code, 0) << scored.err;
+    EXPECT_EQ(LineOf(zero, 2).at("verifier_failed"), 24);
+    EXPECT_EQ(LineOf(zero, 2).at("counted"), 1);
+  }
+  const GrpoRun mask;
+  const Outcome masked = mask.Train(WithVerifier(WriteVerifier(mask, "exit 3\n"), ", on_error: mask"));
+  ASSERT_EQ(masked.code, 0) << masked.err;
+  EXPECT_EQ(LineOf(mask, 2).at("counted"), 0);
+  EXPECT_EQ(LineOf(mask, 2).at("grad_norm"), 0);
+}
+
+TEST_F(Grpo, AVerifierThatFailsTooOftenEndsTheRun) {
+  const GrpoRun run;
+  std::vector<std::string> overrides = WithVerifier(WriteVerifier(run, "exit 3\n"), ", max_failed: 0.5");
+  overrides[0].erase(overrides[0].find(", max_failed: 1"), 15);
+  const Outcome outcome = run.Train(overrides);
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_NE(outcome.err.find("reward.1"), std::string::npos) << outcome.err;
+}
+
+// ---- Variants -----------------------------------------------------------------------------------------------------
+
+TEST_F(Grpo, EveryPresetTrains) {
+  for (const char* preset : {"grpo", "dapo", "dr_grpo", "gspo", "cispo", "rloo", "reinforce_pp"}) {
+    SCOPED_TRACE(preset);
+    const GrpoRun run;
+    const Outcome outcome = run.Train({"grpo={preset: " + std::string(preset) + ", passes: 2}", "train.steps=2"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const nlohmann::json line = LineOf(run, 2);
+    // GSPO's bounds are so near that a second pass finds all tokens beyond them, or where that would do harm.
+    if (preset != std::string("gspo")) EXPECT_GT(line.at("grad_norm"), 0);
+    EXPECT_NE(line.at("ratio"), 1);
+  }
+}
+
+TEST_F(Grpo, OldAndFilteredSamplesAreWeighed) {
+  const GrpoRun old;
+  ASSERT_EQ(old.Train({"grpo={off_policy: {max_age: 1, correction: truncate}}", "train.steps=4"}).code, 0);
+  EXPECT_EQ(LineOf(old, 3).at("age"), 0);
+  EXPECT_EQ(LineOf(old, 4).at("age"), 1);
+  EXPECT_EQ(LineOf(old, 3).at("sampler_difference"), 0);
+  EXPECT_TRUE(LineOf(old, 4).at("sampler_difference").is_null());
+  const GrpoRun filtered;
+  const Outcome outcome =
+      filtered.Train({"rollout.top_k=5", "grpo={off_policy: {correction: truncate}}", "train.steps=2"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(LineOf(filtered, 2).at("sampler_difference"), 0);
+}
+
+TEST_F(Grpo, TheReferenceFollowsTheModelAndAResumeFindsIt) {
+  const std::vector<std::string> refresh = {"grpo={kl: {coefficient: 0.02, refresh: 3}}", "train.checkpoint_every=1",
+                                            "train.keep=1", "train.steps=8"};
+  const GrpoRun whole, run;
+  const Outcome outcome = whole.Train(refresh);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(LineOf(whole, 1).at("reference_kl"), 0);
+  EXPECT_GT(LineOf(whole, 3).at("reference_kl"), 0);
+  EXPECT_LT(LineOf(whole, 4).at("reference_kl"), LineOf(whole, 3).at("reference_kl"));
+  std::vector<std::string> part = refresh;
+  part.back() = "train.steps=5";
+  ASSERT_EQ(run.Train(part).code, 0);
+  EXPECT_TRUE(std::filesystem::exists(run.Dir() + "/checkpoints/step_3")) << "what the reference is stays";
+  EXPECT_FALSE(std::filesystem::exists(run.Dir() + "/checkpoints/step_4"));
+  ASSERT_EQ(run.Train(refresh).code, 0);
+  EXPECT_EQ(run.Hash(), whole.Hash());
+  EXPECT_EQ(run.Metrics(), whole.Metrics());
+}
+
+TEST_F(Grpo, GroupsWithoutSpreadAreCountedAndReplaced) {
+  const GrpoRun all;
+  ASSERT_EQ(all.Train({"reward=[{name: format}]", "grpo.kl.coefficient=0", "train.steps=1"}).code, 0);
+  EXPECT_EQ(LineOf(all, 1).at("without_spread"), 1);
+  EXPECT_EQ(LineOf(all, 1).at("grad_norm"), 0);
+  const GrpoRun run;
+  const Outcome outcome = run.Train({"grpo={dynamic_sampling: {enabled: true}}", "train.steps=2"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_GT(LineOf(run, 1).at("rounds"), 1);
+}
+
+// ---- Bad input ----------------------------------------------------------------------------------------------------
+
+TEST_F(Grpo, RefusesWhatCannotWork) {
+  const struct {
+    const char* override_text;
+    const char* message;
+  } cases[] = {
+      {"data.max_prompt_tokens=4", "data.max_prompt_tokens"},
+      {"data.chat_template=chatml", "chatml needs the token <|im_start|>"},
+      {"data.prompts=[{path: nowhere.jsonl}]", "nowhere.jsonl"},
+      {"data.validation=[{task: addition}]", "is trained on, too"},
+      {"rollout.max_tokens=1000", "has no room for a prompt"},
+      {"data.sequence_length=20", "data.sequence_length: 20 has no room"},
+  };
+  for (const auto& [override_text, message] : cases) {
+    const GrpoRun run;
+    const Outcome outcome = run.Train({override_text});
+    EXPECT_NE(outcome.code, 0) << override_text;
+    EXPECT_NE(outcome.err.find(message), std::string::npos) << override_text << "\n" << outcome.err;
+    EXPECT_FALSE(std::filesystem::exists(run.Dir() + "/metrics.jsonl"));
+  }
+}
+
+}  // namespace
+}  // namespace conclave::launch

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Twenty steps of stage grpo on ranks that mpirun has started, bit for bit those of one rank.
+#include <stdlib.h>
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "tests/launch/grpo_run.h"
+
+namespace conclave::launch {
+namespace {
+
+Outcome TrainOnRanks(const GrpoRun& run, int ranks, const std::vector<std::string>& overrides) {
+  return Program(run.folder(), run.TrainArguments(overrides), "/dev/null", {"mpirun", "-n", std::to_string(ranks)})
+      .Wait();
+}
+
+TEST(MpiGrpo, EveryMeshGivesTheRolloutsMetricsAndStateOfOneRank) {
+  ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+  ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+  ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
+  ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
+  ::setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 1);  // containers may forbid it
+  if (std::system("mpirun --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "mpirun is not installed (openmpi-bin)";
+  const GrpoRun one;
+  ASSERT_EQ(one.Train().code, 0);
+  const struct {
+    int ranks;
+    std::vector<std::string> overrides;
+  } meshes[] = {{2, {}},
+                {2, {"parallel.expert=2"}},
+                {2, {"parallel.pipeline=2", "parallel.schedule=1f1b"}},
+                {4, {"parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=zbv"}}};
+  for (const auto& [ranks, overrides] : meshes) {
+    SCOPED_TRACE(overrides.empty() ? "data" : overrides[0]);
+    const GrpoRun run;
+    const Outcome outcome = TrainOnRanks(run, ranks, overrides);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(run.Hash(), one.Hash());
+    EXPECT_EQ(run.Metrics(), one.Metrics());
+    EXPECT_EQ(run.Rollout(20), one.Rollout(20));
+  }
+  // Begun on four ranks, ended on one.
+  const GrpoRun run;
+  ASSERT_EQ(TrainOnRanks(run, 4, {"parallel.expert=4", "train.steps=10"}).code, 0);
+  ASSERT_EQ(run.Train().code, 0);
+  EXPECT_EQ(run.Hash(), one.Hash());
+  EXPECT_EQ(run.Metrics(), one.Metrics());
+}
+
+}  // namespace
+}  // namespace conclave::launch
