@@ -162,6 +162,7 @@ absl::StatusOr<core::Config> MakeConfig(const EvalOptions& options, const Words&
 absl::Status CreateEvaluationParts(core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
   RETURN_IF_ERROR(job.AgreeOn(LoadTokenizerAndModelConfig(config, parts)));
   parts.model_config.num_nextn_predict_layers = 0;
+  RETURN_IF_ERROR(job.AgreeOn(CheckVocabulary(*parts.tokenizer, parts.model_config)));
   RETURN_IF_ERROR(job.AgreeOn(CheckPositions(config, parts.model_config)));
   const data::PromptContext context{config.data, config.tasks, *parts.tokenizer};
   auto problems = data::ReadValidationPrompts(context, config.eval.prompts);

@@ -30,6 +30,12 @@ absl::Status CheckPositions(const core::Config& config, const core::ModelConfig&
       config.rollout.max_tokens, config.data.max_prompt_tokens, model.max_position_embeddings));
 }
 
+absl::Status CheckVocabulary(const data::Tokenizer& tokenizer, const core::ModelConfig& model) {
+  if (tokenizer.vocab_size() <= model.vocab_size) return absl::OkStatus();
+  return UsageError(absl::StrFormat("data.tokenizer: it has %d ids, more than the model's vocab_size, %d; give another",
+                                    tokenizer.vocab_size(), model.vocab_size));
+}
+
 absl::StatusOr<std::unique_ptr<ProblemEvaluation>> ProblemEvaluation::Create(
     const core::Config& config, const data::Tokenizer& tokenizer, std::vector<data::Prompt> problems,
     core::Model& model, const parallel::Layout& layout, uint64_t seed) {

@@ -23,6 +23,9 @@ namespace conclave::launch {
 // A usage error if prompts and responses of the config do not fit the positions of the model.
 absl::Status CheckPositions(const core::Config& config, const core::ModelConfig& model);
 
+// A usage error if the tokenizer has ids that the model does not.
+absl::Status CheckVocabulary(const data::Tokenizer& tokenizer, const core::ModelConfig& model);
+
 class ProblemEvaluation {
  public:
   // Collective. What is referred to outlives it. Rewards: those of the config, `math` if it has none. A run keeps to

@@ -69,6 +69,7 @@ absl::Status ReadProblems(const core::Config& config, RunParts& parts) {
   ASSIGN_OR_RETURN(parts.problems, data::ReadValidationPrompts(context, config.eval.prompts));
   if (!parts.problems.empty() || config.stage == "grpo") RETURN_IF_ERROR(CheckPositions(config, parts.model_config));
   if (config.stage != "grpo") return absl::OkStatus();
+  RETURN_IF_ERROR(CheckVocabulary(*parts.tokenizer, parts.model_config));
   ASSIGN_OR_RETURN(parts.prompts, data::PromptSet::Create(context, static_cast<uint64_t>(config.train.seed)));
   RETURN_IF_ERROR(data::CheckDisjoint(*parts.prompts, parts.problems));
   parts.data_fingerprint = parts.prompts->Fingerprint();

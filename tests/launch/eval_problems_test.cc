@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `conclave eval` on problems: the figures of a run, from its folder; and what is refused.
 #include <algorithm>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -58,14 +59,16 @@ TEST_F(EvalProblems, OfTheLastCheckpointAreThoseThatTheRunPrinted) {
   EXPECT_NE(before.at("evaluation_length"), metrics.at("evaluation_length"));
 }
 
-// Its model files are rounded, its masters are not.
-TEST_F(EvalProblems, OfARunInBf16AreThoseThatItPrinted) {
-  const TinyGrpo run;
-  const Outcome outcome = run.Train({"precision=bf16", "train.steps=2"});
-  ASSERT_EQ(outcome.code, 0) << outcome.err;
-  const nlohmann::json eval = Json({"--tasks", "addition"}, run.Dir());
-  EXPECT_EQ(eval.at("precision"), "bf16");
-  ExpectFiguresOf(run.LastMetrics(), eval);
+// Where model files are rounded, masters are not.
+TEST_F(EvalProblems, OfRoundedFilesAreThoseThatTheRunPrinted) {
+  for (const std::string rounded : {"precision=bf16", "checkpoint.weights=bf16"}) {
+    const TinyGrpo run;
+    const Outcome outcome = run.Train({rounded, "train.steps=2", "eval.prompts=100"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const nlohmann::json eval = Json({"--tasks", "addition"}, run.Dir());
+    EXPECT_EQ(eval.at("precision"), rounded == "precision=bf16" ? "bf16" : "f32");
+    ExpectFiguresOf(run.LastMetrics(), eval);
+  }
 }
 
 TEST_F(EvalProblems, OptionsAndOverridesReplaceWhatTheRunSays) {
@@ -147,6 +150,17 @@ TEST_F(EvalProblems, BadInputIsAnErrorThatSaysWhatToDo) {
     const Outcome outcome = Run(words);
     EXPECT_EQ(outcome.code, code) << message << "\n" << outcome.err;
     EXPECT_TRUE(Contains(outcome.err, message)) << message << "\n" << outcome.err;
+  }
+}
+
+TEST_F(EvalProblems, ATokenizerOfMoreIdsThanTheModelIsRefused) {
+  const std::string tokenizer = CONCLAVE_SOURCE_DIR "/../shared/data/tokenizer_gpt2";
+  if (!std::filesystem::exists(tokenizer)) GTEST_SKIP() << "there is no " << tokenizer;
+  const TinyGrpo run;
+  for (const Outcome& outcome : {Run({"--tasks", "addition", "--tokenizer", tokenizer}),
+                                 run.Train({"data.tokenizer=" + tokenizer, "model.vocab_size=265"})}) {
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_TRUE(Contains(outcome.err, "ids, more than the model's vocab_size, 265")) << outcome.err;
   }
 }
 
