@@ -69,6 +69,7 @@ absl::Status ReadProblems(const core::Config& config, RunParts& parts) {
   ASSIGN_OR_RETURN(parts.problems, data::ReadValidationPrompts(context, config.eval.prompts));
   if (!parts.problems.empty() || config.stage == "grpo") RETURN_IF_ERROR(CheckPositions(config, parts.model_config));
   if (config.stage != "grpo") return absl::OkStatus();
+  RETURN_IF_ERROR(CheckVocabulary(*parts.tokenizer, parts.model_config));
   ASSIGN_OR_RETURN(parts.prompts, data::PromptSet::Create(context, static_cast<uint64_t>(config.train.seed)));
   RETURN_IF_ERROR(data::CheckDisjoint(*parts.prompts, parts.problems));
   parts.data_fingerprint = parts.prompts->Fingerprint();
@@ -196,11 +197,18 @@ absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunPa
   return job.AgreeOn(CreateModel(config, parts));
 }
 
-absl::StatusOr<std::unique_ptr<core::Model>> CreateFrozenModel(const core::Config& config, parallel::Job& job,
-                                                               const RunParts& parts) {
+absl::StatusOr<std::unique_ptr<core::Model>> CreateInferenceModel(const core::Config& config, parallel::Job& job,
+                                                                  const RunParts& parts) {
   auto model = core::Model::Create(parts.model_config, *parts.device,
                                    ModelOptions(config, core::ParamSet::Purpose::kInference, parts));
   RETURN_IF_ERROR(job.AgreeOn(model.status()));
+  return model;
+}
+
+absl::StatusOr<std::unique_ptr<core::Model>> CreateFrozenModel(const core::Config& config, parallel::Job& job,
+                                                               const RunParts& parts) {
+  auto model = CreateInferenceModel(config, job, parts);
+  RETURN_IF_ERROR(model.status());
   RETURN_IF_ERROR(SetFirstWeights(config, job, **model));
   (*model)->Refresh();
   return model;

@@ -63,7 +63,11 @@ absl::Status CreateParts(const core::Config& config, int threads, parallel::Job&
 // Model and trainer anew, as the layout now places experts; weights are zero.
 absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunParts& parts);
 
-// A model under the layout with the weights of step 0, for passes alone. Collective, errors agreed on.
+// A model under the layout for passes alone; weights are zero. Collective, errors agreed on.
+absl::StatusOr<std::unique_ptr<core::Model>> CreateInferenceModel(const core::Config& config, parallel::Job& job,
+                                                                  const RunParts& parts);
+
+// The same with the weights of step 0.
 absl::StatusOr<std::unique_ptr<core::Model>> CreateFrozenModel(const core::Config& config, parallel::Job& job,
                                                                const RunParts& parts);
 

@@ -117,11 +117,11 @@ absl::StatusOr<StageScores> Measure(core::Config config, int threads, parallel::
   config.eval.samples = 1;
   config.eval.temperature = 0;
   ASSIGN_OR_RETURN(const rl::Evaluation greedy, evaluate(config));
-  return StageScores{.pass_at_1 = sampled.pass_at_1,
-                     .pass_at_8 = sampled.pass_at_k,
+  return StageScores{.pass_at_1 = sampled.pass_at.front().estimate,
+                     .pass_at_8 = sampled.pass_at.back().estimate,
                      .majority = sampled.majority,
                      .length = sampled.length,
-                     .greedy = greedy.pass_at_1};
+                     .greedy = greedy.pass_at.front().estimate};
 }
 
 absl::Status Keep(const std::string& path, const std::string& text) {

@@ -12,10 +12,11 @@ namespace conclave::core {
 namespace {
 
 constexpr int64_t kMost = 1 << 20;
+constexpr int64_t kMostSamples = 1 << 12;  // of one prompt: what names of draws have room for
 
 absl::Status ValidateRollout(const RolloutConfig& rollout) {
   RETURN_IF_ERROR(InRange("rollout.prompts", rollout.prompts, 1, kMost));
-  RETURN_IF_ERROR(InRange("rollout.group", rollout.group, 1, kMost));
+  RETURN_IF_ERROR(InRange("rollout.group", rollout.group, 1, kMostSamples));
   if (rollout.prompts > kMost / rollout.group) {
     return Refuse("rollout.group", rollout.group,
                   absl::StrFormat("samples of %d prompts are more than %d", rollout.prompts, kMost));
@@ -86,7 +87,6 @@ absl::Status ValidateLoss(const GrpoConfig& grpo) {
 }
 
 absl::Status ValidateGrpoStage(const Config& config) {
-  RETURN_IF_ERROR(ValidateRollout(config.rollout));
   RETURN_IF_ERROR(ValidateLoss(config.grpo));
   if (config.data.prompts.empty()) {
     return absl::InvalidArgumentError(
@@ -177,8 +177,9 @@ absl::Status ValidateTaskSource(const std::string& key, const SourceConfig& sour
 absl::Status ValidateFineTuning(const Config& config) {
   RETURN_IF_ERROR(InRange("data.max_prompt_tokens", config.data.max_prompt_tokens, 1, kMost));
   RETURN_IF_ERROR(IsOneOf("data.long_prompts", config.data.long_prompts, {"refuse", "drop"}));
+  RETURN_IF_ERROR(ValidateRollout(config.rollout));
   RETURN_IF_ERROR(InRange("eval.prompts", config.eval.prompts, 1, kMost));
-  RETURN_IF_ERROR(InRange("eval.samples", config.eval.samples, 1, kMost));
+  RETURN_IF_ERROR(InRange("eval.samples", config.eval.samples, 1, kMostSamples));
   RETURN_IF_ERROR(InRange("eval.temperature", config.eval.temperature, 0.0, 1e3));
   if (config.stage == "grpo") return ValidateGrpoStage(config);
   RETURN_IF_ERROR(IsOneOf("sft.data", config.sft.data, {"", "demos"}));

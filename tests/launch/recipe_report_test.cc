@@ -16,11 +16,12 @@ std::vector<StageRow> SomeRows() {
                            .majority = {0.375, 0.02},
                            .length = {12.5, 0.25},
                            .greedy = {0.3125, 0.03}};
-  return {{.name = "base", .done = true, .seconds = 61.5, .flops = 2.5e12, .scores = scores},
-          {.name = "cold", .from = "base"},
-          {.name = "text", .done = true, .seconds = 2, .flops = 1e9},
-          {.name = "zero", .from = "base"},
-          {.name = "coin", .from = "cold", .control = true, .done = true, .seconds = 0.5, .flops = 1e9, .scores = scores}};
+  return {
+      {.name = "base", .done = true, .seconds = 61.5, .flops = 2.5e12, .scores = scores},
+      {.name = "cold", .from = "base"},
+      {.name = "text", .done = true, .seconds = 2, .flops = 1e9},
+      {.name = "zero", .from = "base"},
+      {.name = "coin", .from = "cold", .control = true, .done = true, .seconds = 0.5, .flops = 1e9, .scores = scores}};
 }
 
 TEST(RecipeReport, PictureIsATreeOfWhoStartsFromWhom) {
@@ -33,16 +34,17 @@ TEST(RecipeReport, PictureIsATreeOfWhoStartsFromWhom) {
 }
 
 TEST(RecipeReport, TableHasWhatIsDoneAndControlsBelow) {
-  EXPECT_EQ(RecipeTable(SomeRows()),
-            "stage                        pass@1         pass@8          maj@8         greedy       length      time     "
-            "GFLOP\n"
-            "base                 0.250 +- 0.012 0.500 +- 0.025 0.375 +- 0.020 0.312 +- 0.030  12.5 +- 0.2      1:02    "
-            "2500.0\n"
-            "text                                                                                               0:02       "
-            "1.0\n"
-            "controls\n"
-            "coin                 0.250 +- 0.012 0.500 +- 0.025 0.375 +- 0.020 0.312 +- 0.030  12.5 +- 0.2      0:01       "
-            "1.0\n");
+  EXPECT_EQ(
+      RecipeTable(SomeRows()),
+      "stage                        pass@1         pass@8          maj@8         greedy       length      time     "
+      "GFLOP\n"
+      "base                 0.250 +- 0.012 0.500 +- 0.025 0.375 +- 0.020 0.312 +- 0.030  12.5 +- 0.2      1:02    "
+      "2500.0\n"
+      "text                                                                                               0:02       "
+      "1.0\n"
+      "controls\n"
+      "coin                 0.250 +- 0.012 0.500 +- 0.025 0.375 +- 0.020 0.312 +- 0.030  12.5 +- 0.2      0:01       "
+      "1.0\n");
   EXPECT_EQ(RecipeTable({{.name = "base"}}), "");
 }
 

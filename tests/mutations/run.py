@@ -199,6 +199,14 @@ MUTATIONS = [
              "commas_ == CommaReading::kThousands && depth_ == 0", "commas_ == CommaReading::kThousands", ["rl_test"]),
     Mutation("what a verifier has started outlives it", "rl/reward/child_process.cc",
              "::kill(-pid_, SIGKILL);", "::kill(pid_, SIGKILL);", ["rl_test"]),
+    Mutation("answers of one meaning are several votes", "rl/evaluation.cc",
+             "if (a == b) return true;", "return a == b;", ["rl_test"]),
+    Mutation("a checkpoint is evaluated by its rounded weights", "launch/model_loading.cc",
+             "if (!IsCheckpoint(dir) ||", "if (IsCheckpoint(dir) ||", ["launch_test"]),
+    Mutation("a replay takes the newest checkpoint", "launch/replay.cc",
+             "if (step == version) return path;", "return path;", ["launch_test"]),
+    Mutation("a replay compares ids alone", "launch/replay.cc",
+             "before.id == now.id && SameBits(before.log_prob, now.log_prob)", "before.id == now.id", ["launch_test"]),
 ]
 
 

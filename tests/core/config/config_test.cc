@@ -54,6 +54,7 @@ TEST(Config, EachRuleOfReinforcementLearningNamesKeyValueAndReason) {
        {"reward.0.name=program", "reward.0.command: [] is empty; name: program needs the path of one"},
        {"rollout.group=1", "rollout.group: 1 is no group: with grpo.advantage.baseline group every advantage"},
        {"rollout={group: 1, max_tokens: 300}", "rollout.group: 1 is no group"},
+       {"rollout.group=5000", "rollout.group: 5000 is outside 1 .. 4096"},
        {"rollout.temperature=0", "rollout.temperature: 0.0 is greedy"},
        {"rollout.top_p=0.9", "grpo.off_policy.correction: none does not go with rollout.top_p"},
        {"rollout.stop=[\"\"]", "rollout.stop.0: \"\" would end a response"},
