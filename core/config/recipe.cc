@@ -122,7 +122,10 @@ class RecipeReader {
           run->Find("dir")->key_place, plan,
           "run.dir: a stage has the folder stages/" + plan.name + " in the run.dir of the top level; remove this one");
     }
-    MergeInto(tree, Setting("run", "dir", DirOf(plan.name), entry.place));
+    // Else the reader says what is wrong with it.
+    if (const YamlNode* run = tree.Find("run"); run == nullptr || run->IsMap()) {
+      MergeInto(tree, Setting("run", "dir", DirOf(plan.name), entry.place));
+    }
     ASSIGN_OR_RETURN(plan.config, ReadConfigTree(tree, plan.name));
     recipe_.stages.push_back(std::move(plan));
     return absl::OkStatus();

@@ -205,6 +205,10 @@ MUTATIONS = [
              "if (!IsCheckpoint(dir) ||", "if (IsCheckpoint(dir) ||", ["launch_test"]),
     Mutation("a replay takes the newest checkpoint", "launch/replay.cc",
              "if (step == version) return path;", "return path;", ["launch_test"]),
+    Mutation("a stage starts from the model of the stage above it", "core/config/recipe.cc",
+             "return DirOf(value.text);", "return DirOf(recipe_.stages.back().name);", ["launch_test"]),
+    Mutation("a score is kept though the model has learned on", "launch/stage_scores.cc",
+             "steps.empty() ? 0 : steps.front().first", "steps.empty() ? 0 : 1", ["launch_test"]),
     Mutation("a replay compares ids alone", "launch/replay.cc",
              "before.id == now.id && SameBits(before.log_prob, now.log_prob)", "before.id == now.id", ["launch_test"]),
 ]

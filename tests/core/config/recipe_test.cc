@@ -156,6 +156,7 @@ TEST(Recipe, SaysWhatIsWrongAndWhere) {
       {"  - {name: b, run: {dir: x}}\n",
        "r.yaml:5:21: stage b: run.dir: a stage has the folder stages/b in the run.dir of the top level; remove this "
        "one"},
+      {"run: here\n", "r.yaml:5:6: stage base: run: \"here\" is given; keys with values is expected"},
       {"  - {name: b, control: maybe}\n", "r.yaml:5:24: stage b: control: \"maybe\" is neither true nor false"},
       {"  - {name: b, optim: {lrr: 1}}\n", "r.yaml:5:23: stage b: unknown key optim.lrr; did you mean optim.lr?"},
       {"  - {name: b, optim: {lr: fast}}\n", "r.yaml:5:27: stage b: optim.lr: \"fast\" is not a number"},
