@@ -173,7 +173,7 @@ std::string SummaryJson(const std::vector<StageRow>& rows) {
   return absl::StrFormat("{\n  \"stages\": [%s],\n  \"controls\": [%s]\n}\n", lists[0], lists[1]);
 }
 
-absl::Status StoreReport(const core::Recipe& recipe, const std::vector<StageRow>& rows) {
+absl::Status StoreReport(const core::Recipe& recipe) {
   const RunFolder folder = RunFolder::At(recipe.dir);
   const std::string path = recipe.dir + "/.lock";
   const core::FileDescriptor lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
@@ -181,6 +181,8 @@ absl::Status StoreReport(const core::Recipe& recipe, const std::vector<StageRow>
   while (::flock(lock.get(), LOCK_EX) != 0) {
     if (errno != EINTR) return core::FileError(errno, "cannot lock", path);
   }
+  // Read behind the lock: who comes last has seen what all others have done.
+  ASSIGN_OR_RETURN(const std::vector<StageRow> rows, ReadRows(recipe));
   ASSIGN_OR_RETURN(const std::string metrics, AllMetrics(recipe));
   RETURN_IF_ERROR(Replace(folder.ConfigPath(), core::WriteRecipe(recipe)));
   RETURN_IF_ERROR(Replace(folder.MetricsPath(), metrics));

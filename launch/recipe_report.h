@@ -41,6 +41,6 @@ std::string SummaryJson(const std::vector<StageRow>& rows);
 
 // Brings config.yaml, metrics.jsonl (lines of all stages, each with its "stage" first) and summary.json of the recipe's
 // folder up to date. Processes that run stages of it side by side wait for each other.
-absl::Status StoreReport(const core::Recipe& recipe, const std::vector<StageRow>& rows);
+absl::Status StoreReport(const core::Recipe& recipe);
 
 }  // namespace conclave::launch

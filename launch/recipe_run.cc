@@ -74,10 +74,7 @@ class RecipeRun {
   }
 
   absl::Status Store() {
-    return OnFirst(job_, [this]() -> absl::Status {
-      ASSIGN_OR_RETURN(const std::vector<StageRow> rows, ReadRows(recipe_));
-      return StoreReport(recipe_, rows);
-    });
+    return OnFirst(job_, [this] { return StoreReport(recipe_); });
   }
 
   // Whether the stage that `plan` starts from is done; a dry run says that it is not, and goes on.

@@ -132,6 +132,16 @@ TEST_F(Recipe, StagesOneByOneGiveTheSameBits) {
   EXPECT_EQ(files.Everything(), *everything_);
 }
 
+TEST_F(Recipe, StagesSideBySideGiveTheSameBits) {
+  const RecipeFiles files;
+  for (const char* stage : {"base", "cold"}) ASSERT_EQ(files.Train({"--stage", stage}).code, 0);
+  Program rl(files.folder(), files.TrainArguments({"--stage", "rl"}));
+  Program more(files.folder(), files.TrainArguments({"--stage", "more"}));
+  EXPECT_EQ(rl.Wait().code, 0);
+  EXPECT_EQ(more.Wait().code, 0);
+  EXPECT_EQ(files.Everything(), *everything_);
+}
+
 TEST_F(Recipe, AStageWaitsForTheOneItStartsFrom) {
   const RecipeFiles files;
   ASSERT_EQ(files.Train({"--stage", "base", "stages.base.train.steps=3"}).code, 0);
