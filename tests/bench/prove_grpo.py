@@ -18,7 +18,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--seeds", default="1,2,3")
 parser.add_argument("--dir", default="runs/proof")
 parser.add_argument("--binary", default="build/release/conclave")
-parser.add_argument("--steps", type=int, default=60, help="of GRPO, and updates of the controls")
+parser.add_argument("--steps", type=int, default=100, help="of GRPO, and updates of the controls")
 options = parser.parse_args()
 root = pathlib.Path(__file__).resolve().parents[2]
 
