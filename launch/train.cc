@@ -13,6 +13,7 @@
 #include "core/config/yaml.h"
 #include "launch/banner.h"
 #include "launch/ranks.h"
+#include "launch/rejection.h"
 #include "launch/run_checkpoints.h"
 #include "launch/run_folder.h"
 #include "launch/run_parts.h"
@@ -115,6 +116,7 @@ absl::StatusOr<ExitCode> RunFrom(RunState state, const RunFolder& folder, const 
 
 absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, const TrainOptions& options,
                                  parallel::Job& job) {
+  if (config.stage == "reject") return Reject(folder, std::move(config), options, job);
   ASSIGN_OR_RETURN(const std::optional<Resume> resume, FindResume(folder, job));
   RunParts parts;
   RETURN_IF_ERROR(job.AgreeOn(LoadTokenizerAndModelConfig(config, parts)));
@@ -126,9 +128,11 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
       return ExitCode::kDone;
     }
   }
-  const absl::Status created = CreateTrainingParts(config, options, job, parts);
-  if (absl::IsCancelled(created)) return StopBeforeTheFirstStep(created, job);
-  RETURN_IF_ERROR(created);
+  if (config.stage == "distill") {
+    ASSIGN_OR_RETURN(const std::optional<ExitCode> stop, PrepareTeacherSamples(folder, config, parts, options, job));
+    if (stop) return *stop;
+  }
+  RETURN_IF_ERROR(CreateTrainingParts(config, options, job, parts));
   const std::string start = StartText(config, resume);
   if (options.dry_run) {
     PrintBanner(config, parts, start, options.version, job);
@@ -152,7 +156,8 @@ absl::StatusOr<ExitCode> Train(const TrainOptions& options, parallel::Job& job) 
   using Messages = StopSignals::Messages;
   const StopSignals signals(IsFirst(job) ? Messages::kSay : Messages::kLeaveToOthers);
   ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(config.run.dir, job));
-  return TrainIn(folder, std::move(config), options, job);
+  const absl::StatusOr<ExitCode> code = TrainIn(folder, std::move(config), options, job);
+  return absl::IsCancelled(code.status()) ? StopBeforeTheFirstStep(code.status(), job) : code;
 }
 
 }  // namespace conclave::launch
