@@ -163,6 +163,7 @@ void PrintBanner(const core::Config& config, const RunParts& parts, const std::s
   } else if (config.stage == "reject") {
     PrintSampling(config, parts);
   } else {
+    if (config.stage == "distill") PrintLabelled("teacher", config.teacher);
     PrintLabelled("data", parts.loader->Description());
     PrintLabelled("batch", absl::StrFormat("%s tokens per step: %d rows of %d, %d at a time", CountText(rows * length),
                                            rows, length, parts.layout->executor_options().micro_rows));

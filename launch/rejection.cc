@@ -14,6 +14,7 @@
 #include "launch/banner.h"
 #include "launch/ranks.h"
 #include "launch/rejection_run.h"
+#include "launch/text.h"
 #include "launch/usage_error.h"
 
 namespace conclave::launch {
@@ -81,8 +82,8 @@ void SayWhichIsLarger(const core::Config& config, const core::ModelConfig& teach
     return core::MakeModelGraph(model, config.data.sequence_length).params();
   };
   if (params(student) <= params(teacher)) return;
-  PrintLine(absl::StrFormat("the student is larger than its teacher: %d parameters, and %d", params(student),
-                            params(teacher)));
+  PrintLine(absl::StrFormat("the student is larger than its teacher: %s parameters, and %s", CountText(params(student)),
+                            CountText(params(teacher))));
 }
 
 }  // namespace

@@ -116,8 +116,8 @@ TEST_F(Distill, RefusesATeacherWithAnotherTokenizer) {
   std::string text;
   for (int i = 0; i < 200; ++i) text += std::to_string(i * 37 % 100) + "+" + std::to_string(i % 50) + "= some text\n";
   WriteFile(run.folder() / "text.txt", text);
-  const Outcome made = RunConclave(run.folder(), {"train-tokenizer", run.folder() / "text.txt", "--vocab-size", "300",
-                                                  "--output", run.folder() / "other"});
+  const Outcome made = RunConclave(run.folder(), {"tokenize", "--train", run.folder() / "text.txt", "--vocab-size",
+                                                  "300", "--out", run.folder() / "other"});
   ASSERT_EQ(made.code, 0) << made.err;
   const Outcome outcome = run.Train({"data.tokenizer=" + (run.folder() / "other")});
   EXPECT_EQ(outcome.code, 2) << outcome.err;
