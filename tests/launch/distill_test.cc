@@ -72,7 +72,9 @@ TEST_F(Distill, TheTeachersFileIsMadeAnewWhereItIsMissing) {
   ASSERT_EQ(run.Train({"train.steps=12"}).code, 0);
   std::filesystem::remove_all(run.Dir() + "/data");
   ASSERT_EQ(run.Train().code, 0);
-  ExpectSame(run);
+  EXPECT_EQ(run.TeacherLines(), whole_->TeacherLines());
+  EXPECT_EQ(run.Hash(), whole_->Hash());
+  EXPECT_EQ(CountLines(run.Metrics()), 30) << "the line of a validation before the resume is one of them";
 }
 
 TEST_F(Distill, IsDoneOnce) {
