@@ -30,9 +30,8 @@ struct Context {
   const LoadOptions& options;
 };
 
-// Adds what the samples were asked to `prompts`.
-absl::StatusOr<RowSource> ReadSource(const core::SourceConfig& source, const std::string& key, int64_t id,
-                                     const Context& context, std::vector<SamplePrompt>& prompts) {
+absl::StatusOr<SampleSource> ReadSource(const core::SourceConfig& source, const std::string& key,
+                                        const Context& context) {
   const core::DataConfig& data = context.config.data;
   if (!source.synthetic.empty()) {
     return absl::InvalidArgumentError(key + ".synthetic: random tokens are no samples; give path or task");
@@ -48,17 +47,27 @@ absl::StatusOr<RowSource> ReadSource(const core::SourceConfig& source, const std
                               static_cast<uint64_t>(context.config.train.seed), DocumentUse::kDemonstrations));
     RETURN_IF_ERROR(reader.ReadTask(documents));
   }
-  const TextCounts counts = reader.counts();
-  if (counts.documents == 0) {
+  return SampleSource{.key = key,
+                      .name = source.task.empty() ? source.path : source.task + "/" + source.split,
+                      .weight = source.weight,
+                      .samples = reader.Take(),
+                      .prompts = reader.prompts(),
+                      .counts = reader.counts()};
+}
+
+absl::StatusOr<RowSource> ToRows(SampleSource source, int64_t id, int64_t length) {
+  if (source.counts.documents == 0) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("%s: there is no sample in %s%s", key, source.task.empty() ? source.path : source.task,
-                        counts.long_documents > 0 ? " that fits data.sequence_length; raise that" : ""));
+        absl::StrFormat("%s: there is no sample in %s%s", source.key, source.name,
+                        source.counts.long_documents > 0 ? " that fits data.sequence_length; raise that" : ""));
   }
-  prompts.insert(prompts.end(), reader.prompts().begin(), reader.prompts().end());
-  SampleRows rows(data.sequence_length, reader.Take());
+  SampleRows rows(length, std::move(source.samples));
   std::string checksum = rows.Checksum();
-  return RowSource{
-      .id = id, .rows = std::move(rows), .weight = source.weight, .counts = counts, .checksum = std::move(checksum)};
+  return RowSource{.id = id,
+                   .rows = std::move(rows),
+                   .weight = source.weight,
+                   .counts = source.counts,
+                   .checksum = std::move(checksum)};
 }
 
 // sft.data: demos as sources: worked problems of all tasks, as many of each.
@@ -75,18 +84,25 @@ std::vector<core::SourceConfig> Demonstrations(const core::Config& config) {
   return sources;
 }
 
-// A score on what was trained on says nothing.
-absl::Status CheckDisjoint(const std::vector<SamplePrompt>& train, const std::vector<SamplePrompt>& validation) {
-  absl::flat_hash_map<uint64_t, const SamplePrompt*> trained;
-  for (const SamplePrompt& prompt : train) trained.emplace(prompt.hash, &prompt);
-  for (const SamplePrompt& prompt : validation) {
-    const auto found = trained.find(prompt.hash);
-    if (found == trained.end()) continue;
-    return absl::InvalidArgumentError(
-        absl::StrFormat("data.validation: %s asks what is trained on, too, as %s; take it out of one of them",
-                        prompt.place, found->second->place));
+std::vector<core::SourceConfig> SourcesOf(const core::Config& config, SampleUse use) {
+  if (use == SampleUse::kTraining) return config.sft.data == "demos" ? Demonstrations(config) : config.data.train;
+  std::vector<core::SourceConfig> sources = config.data.validation;
+  for (core::SourceConfig& source : sources) {
+    if (source.task.empty() || source.count > 0) continue;
+    source.count = kValidationProblems;
+    source.worked = 1;
   }
-  return absl::OkStatus();
+  return sources;
+}
+
+absl::StatusOr<std::vector<RowSource>> ToRows(std::vector<SampleSource> sources, int64_t first_id, int64_t length) {
+  std::vector<RowSource> rows;
+  for (SampleSource& source : sources) {
+    ASSIGN_OR_RETURN(RowSource row_source,
+                     ToRows(std::move(source), first_id + static_cast<int64_t>(rows.size()), length));
+    rows.push_back(std::move(row_source));
+  }
+  return rows;
 }
 
 absl::Status Check(const core::Config& config, const Tokenizer& tokenizer, int64_t vocab_size) {
@@ -109,30 +125,51 @@ absl::Status Check(const core::Config& config, const Tokenizer& tokenizer, int64
 
 }  // namespace
 
+absl::StatusOr<std::vector<SampleSource>> ReadSamples(const core::Config& config, const Tokenizer& tokenizer,
+                                                      SampleUse use, const LoadOptions& options) {
+  ASSIGN_OR_RETURN(const ChatTemplate chat_template, ChatTemplate::Choose(config.data.chat_template, tokenizer));
+  const Context context{config, tokenizer, chat_template, options};
+  const std::vector<core::SourceConfig> sources = SourcesOf(config, use);
+  const bool demos = use == SampleUse::kTraining && config.sft.data == "demos";
+  const char* list = use == SampleUse::kTraining ? "train" : "validation";
+  std::vector<SampleSource> samples;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const std::string key = demos ? std::string("sft.data") : absl::StrFormat("data.%s.%d", list, i);
+    ASSIGN_OR_RETURN(SampleSource read, ReadSource(sources[i], key, context));
+    samples.push_back(std::move(read));
+  }
+  return samples;
+}
+
+absl::Status CheckDisjoint(std::span<const SampleSource> train, std::span<const SampleSource> validation) {
+  absl::flat_hash_map<uint64_t, const SamplePrompt*> trained;
+  for (const SampleSource& source : train) {
+    for (const SamplePrompt& prompt : source.prompts) trained.emplace(prompt.hash, &prompt);
+  }
+  for (const SampleSource& source : validation) {
+    for (const SamplePrompt& prompt : source.prompts) {
+      const auto found = trained.find(prompt.hash);
+      if (found == trained.end()) continue;
+      return absl::InvalidArgumentError(
+          absl::StrFormat("data.validation: %s asks what is trained on, too, as %s; take it out of one of them",
+                          prompt.place, found->second->place));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<Loader>> CreateSftLoader(const core::Config& config, const Tokenizer& tokenizer,
                                                         int64_t vocab_size, const LoadOptions& options) {
   RETURN_IF_ERROR(Check(config, tokenizer, vocab_size));
-  ASSIGN_OR_RETURN(const ChatTemplate chat_template, ChatTemplate::Choose(config.data.chat_template, tokenizer));
-  const Context context{config, tokenizer, chat_template, options};
-  const bool demos = config.sft.data == "demos";
-  const std::vector<core::SourceConfig> sources = demos ? Demonstrations(config) : config.data.train;
-  std::vector<RowSource> train, validation;
-  std::vector<SamplePrompt> train_prompts, validation_prompts;
-  for (size_t i = 0; i < sources.size(); ++i) {
-    const std::string key = demos ? std::string("sft.data") : absl::StrFormat("data.train.%d", i);
-    ASSIGN_OR_RETURN(RowSource source, ReadSource(sources[i], key, static_cast<int64_t>(i), context, train_prompts));
-    train.push_back(std::move(source));
-  }
-  for (size_t i = 0; i < config.data.validation.size(); ++i) {
-    core::SourceConfig held_out = config.data.validation[i];
-    if (!held_out.task.empty() && held_out.count == 0) held_out.count = kValidationProblems, held_out.worked = 1;
-    ASSIGN_OR_RETURN(RowSource source,
-                     ReadSource(held_out, absl::StrFormat("data.validation.%d", i),
-                                static_cast<int64_t>(sources.size() + i), context, validation_prompts));
-    validation.push_back(std::move(source));
-  }
-  RETURN_IF_ERROR(CheckDisjoint(train_prompts, validation_prompts));
-  return PackedLoader::Create(std::move(train), std::move(validation), config.data, tokenizer,
+  ASSIGN_OR_RETURN(std::vector<SampleSource> train, ReadSamples(config, tokenizer, SampleUse::kTraining, options));
+  ASSIGN_OR_RETURN(std::vector<SampleSource> validation,
+                   ReadSamples(config, tokenizer, SampleUse::kValidation, options));
+  RETURN_IF_ERROR(CheckDisjoint(train, validation));
+  const int64_t length = config.data.sequence_length;
+  const auto num_train = static_cast<int64_t>(train.size());
+  ASSIGN_OR_RETURN(std::vector<RowSource> train_rows, ToRows(std::move(train), 0, length));
+  ASSIGN_OR_RETURN(std::vector<RowSource> validation_rows, ToRows(std::move(validation), num_train, length));
+  return PackedLoader::Create(std::move(train_rows), std::move(validation_rows), config.data, tokenizer,
                               static_cast<uint64_t>(config.train.seed));
 }
 

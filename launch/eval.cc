@@ -15,6 +15,7 @@
 #include "core/config/yaml.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
+#include "launch/eval_problems.h"
 #include "launch/load_display.h"
 #include "launch/metrics.h"
 #include "launch/model_loading.h"
@@ -88,9 +89,7 @@ void Print(const Totals& totals, int64_t bytes, bool json) {
       stdout);
 }
 
-}  // namespace
-
-absl::StatusOr<ExitCode> Eval(const EvalOptions& options) {
+absl::StatusOr<ExitCode> EvalText(const EvalOptions& options) {
   ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(options.dir));
   ASSIGN_OR_RETURN(const FolderConfig config, ReadFolderConfig(dir));
   ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizerOf(options.tokenizer.empty() ? dir : options.tokenizer));
@@ -100,7 +99,7 @@ absl::StatusOr<ExitCode> Eval(const EvalOptions& options) {
     return UsageError(absl::StrFormat("--sequence-length: %d is more than the model's max_position_embeddings, %d",
                                       data.sequence_length, config.model.max_position_embeddings));
   }
-  for (const std::string& file : options.files) {
+  for (const std::string& file : options.words) {
     core::SourceConfig source;
     source.path = file;
     source.field = options.field;
@@ -114,6 +113,29 @@ absl::StatusOr<ExitCode> Eval(const EvalOptions& options) {
   ASSIGN_OR_RETURN(const Totals totals, Measure(*loader, options.batch, data.sequence_length, *loaded.model));
   Print(totals, loader->validation_bytes(), options.json);
   return ExitCode::kDone;
+}
+
+// An option that only problems have.
+std::string OptionOfProblems(const ProblemOptions& problem) {
+  if (problem.problems) return "--prompts";
+  if (problem.samples) return "--samples";
+  if (problem.temperature) return "--temperature";
+  if (problem.max_tokens) return "--max-tokens";
+  if (problem.seed) return "--seed";
+  return problem.out.empty() ? "" : "--out";
+}
+
+}  // namespace
+
+absl::StatusOr<ExitCode> Eval(const EvalOptions& options, parallel::Job& job) {
+  if (options.problem.Any()) return EvalProblems(options, job);
+  if (const std::string option = OptionOfProblems(options.problem); !option.empty()) {
+    return UsageError(option + ": is for problems; name them with --tasks or --problems");
+  }
+  if (options.words.empty()) {
+    return UsageError("FILES: nothing to evaluate; give files of text, or problems with --tasks or --problems");
+  }
+  return EvalText(options);
 }
 
 }  // namespace conclave::launch

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <functional>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -21,18 +20,18 @@
 #include "core/config/help.h"
 #include "data/known_vocabularies.h"
 #include "launch/check_layouts.h"
+#include "launch/command.h"
 #include "launch/completion.h"
-#include "launch/eval.h"
 #include "launch/exit_code.h"
 #include "launch/generate.h"
 #include "launch/help_formatter.h"
 #include "launch/inspect.h"
 #include "launch/option_checks.h"
 #include "launch/parse_arguments.h"
+#include "launch/problem_commands.h"
 #include "launch/ranks.h"
 #include "launch/reference_page.h"
 #include "launch/schedule.h"
-#include "launch/score.h"
 #include "launch/tokenize.h"
 #include "launch/train.h"
 #include "launch/usage_error.h"
@@ -40,30 +39,9 @@
 #include "launch/verify.h"
 #include "parallel/job.h"
 #include "parallel/schedule.h"
-#include "rl/reward/reward.h"
 
 namespace conclave::launch {
 namespace {
-
-struct Command {
-  enum class Ranks { kOne, kMany };
-  std::function<absl::StatusOr<ExitCode>()> run;
-  Ranks ranks = Ranks::kOne;
-};
-
-void AddThreads(CLI::App& app, int& threads, const char* help = "threads; 0 = all processors. Never changes a bit") {
-  app.add_option("--threads", threads, help)->type_name("N")->capture_default_str()->check(Within<int64_t>(0, 1024));
-}
-
-void AddPrecision(CLI::App& app, std::string& precision, const char* help) {
-  AddChoices(*app.add_option("--precision", precision, help), {"f32", "bf16"});
-}
-
-void AddFolder(CLI::App& app, std::string& dir, const char* help) {
-  app.add_option("DIR", dir, help)->required()->type_name(kFolder);
-}
-
-constexpr char kAnyFolder[] = "model folder, or a run folder (its newest checkpoint)";
 
 void AddTrain(CLI::App& root, TrainOptions& options, parallel::Job& job, Command& command) {
   CLI::App& app =
@@ -71,6 +49,8 @@ void AddTrain(CLI::App& root, TrainOptions& options, parallel::Job& job, Command
   app.add_option("CONFIG", options.config, "YAML file (its keys: conclave help)")->required()->type_name(kFile);
   app.add_option("OVERRIDES", options.overrides, "changes such as optim.lr=1e-4 data.train.0.path=my.txt")
       ->type_name(kOverride);
+  app.add_option("--stage", options.stage, "of a file of stages this one alone; default: all, in their order")
+      ->type_name("NAME");
   app.add_flag("--dry-run", options.dry_run,
                "say what would be trained and what memory it takes; the run folder stays as it is");
   AddThreads(app, options.threads,
@@ -149,29 +129,6 @@ void AddGenerate(CLI::App& root, GenerateOptions& options, Command& command) {
   app.callback([&] { command.run = [&] { return Generate(options); }; });
 }
 
-void AddEval(CLI::App& root, EvalOptions& options, Command& command) {
-  CLI::App& app = *root.add_subcommand("eval", "perplexity of a model folder on files");
-  AddFolder(app, options.dir, kAnyFolder);
-  app.add_option("FILES", options.files, "text or .jsonl, plain, .gz or .zst; folders, patterns; pairs .bin/.idx")
-      ->required()
-      ->type_name(kFile);
-  app.add_option("--sequence-length", options.sequence_length,
-                 "tokens per row; default: as in training, else at most 1024")
-      ->type_name("N")
-      ->check(Within<int64_t>(1, INT32_MAX));
-  app.add_option("--batch", options.batch, "rows at a time; never changes a bit")
-      ->type_name("N")
-      ->capture_default_str()
-      ->check(Within<int64_t>(1, 1 << 20));
-  app.add_option("--field", options.field, "JSONL: the field that holds the text")->capture_default_str();
-  app.add_option("--tokenizer", options.tokenizer, "bytes, a folder or a tokenizer.json; default: that of DIR")
-      ->type_name(kFile);
-  app.add_flag("--json", options.json, "one JSON object instead of a table");
-  AddPrecision(app, options.precision, "default: as the folder is stored");
-  AddThreads(app, options.threads);
-  app.callback([&] { command.run = [&] { return Eval(options); }; });
-}
-
 void AddVerify(CLI::App& root, VerifyOptions& options, Command& command) {
   CLI::App& app = *root.add_subcommand("verify", "compare with what another program computed for this model");
   AddFolder(app, options.dir, "model folder");
@@ -226,34 +183,6 @@ void AddTokenize(CLI::App& root, TokenizeOptions& options, Command& command) {
   app.add_option("--field", options.field, "JSONL: the field that holds the text")->capture_default_str();
   AddThreads(app, options.threads);
   app.callback([&] { command.run = [&] { return Tokenize(options); }; });
-}
-
-void AddScore(CLI::App& root, ScoreOptions& options, Command& command) {
-  CLI::App& app = *root.add_subcommand("score", "what responses in a file are worth, by the rewards of training");
-  app.add_option("FILE", options.file, "JSON lines with `response` and `answer`, plain, .gz or .zst")
-      ->required()
-      ->type_name(kFile);
-  options.reward.name = "math";
-  options.reward.fallback = "last_number";
-  AddChoices(*app.add_option("--reward", options.reward.name, "which one")->capture_default_str(), rl::RewardNames());
-  AddChoices(*app.add_option("--fallback", options.reward.fallback,
-                             "the answer of a response without <answer> and \\boxed{}: its last number, or none")
-                  ->capture_default_str(),
-             {"last_number", "none"});
-  app.add_option("--language", options.reward.language, "--reward language: en, zh, ru, ...")->capture_default_str();
-  app.add_option("--command", options.reward.command,
-                 "--reward program: the program and its arguments, which reads and writes JSON lines. Put it last")
-      ->type_name(kFile)
-      ->expected(1, 1000);
-  app.add_option("--timeout", options.reward.timeout_seconds, "--reward program: seconds for a batch of lines")
-      ->type_name("SECONDS")
-      ->capture_default_str()
-      ->check(Above(0, 1e6));
-  app.add_option("--out", options.out, "copy each line to this file, with its `reward` and `reason`")->type_name(kFile);
-  app.add_flag("--json", options.json, "one JSON object instead of a table");
-  AddThreads(app, options.threads);
-  app.footer("Exit codes: 0 scored, 1 a line is broken or the program failed on more than half, 2 wrong usage.");
-  app.callback([&] { command.run = [&] { return Score(options); }; });
 }
 
 void AddSchedule(CLI::App& root, ScheduleOptions& options, Command& command) {
@@ -375,17 +304,19 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   TokenizeOptions tokenize;
   CheckLayoutsOptions check_layouts;
   ScheduleOptions schedule;
+  ReplayOptions replay;
   ScoreOptions score;
   HelpOptions help;
   std::string shell;
   AddTrain(app, train, job, command);
   AddGenerate(app, generate, command);
-  AddEval(app, eval, command);
+  AddEval(app, eval, job, command);
   AddVerify(app, verify, command);
   AddInspect(app, inspect, command);
   AddTokenize(app, tokenize, command);
   AddCheckLayouts(app, check_layouts, command);
   AddSchedule(app, schedule, command);
+  AddReplay(app, replay, job, command);
   AddScore(app, score, command);
   AddHelp(app, help, command);
   AddCompletion(app, shell, command);

@@ -8,6 +8,7 @@
 
 #include "core/base/json_tree.h"
 #include "core/base/status_macros.h"
+#include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/file_io.h"
 #include "core/checkpoint/model_folder.h"
@@ -82,6 +83,16 @@ absl::StatusOr<core::Precision> ChoosePrecision(const std::string& text, const F
   const absl::Status fits = core::ValidateForBf16(config.model);
   if (!fits.ok()) return UsageError(absl::StrFormat("--precision: bf16 with %s", std::string(fits.message())));
   return core::Precision::kBf16;
+}
+
+absl::Status LoadTrainedWeights(const std::string& dir, core::Model& model) {
+  if (!IsCheckpoint(dir) || !core::FileExists(absl::StrFormat("%s/%s", dir, core::kStateFolder))) {
+    ASSIGN_OR_RETURN(const core::ModelFolder folder, core::ModelFolder::Open(dir));
+    return optim::LoadWeights(folder, optim::MissingMtp::kRefuse, model);
+  }
+  RETURN_IF_ERROR(core::RestoreState(dir, optim::RestoredTensors(model)));
+  model.Refresh();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<LoadedModel> LoadForInference(const std::string& dir, const FolderConfig& config,

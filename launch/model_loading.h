@@ -38,6 +38,10 @@ absl::StatusOr<std::vector<int32_t>> ReadEndTokens(const std::string& dir);
 // "f32", "bf16", or "" for what the folder is stored in.
 absl::StatusOr<core::Precision> ChoosePrecision(const std::string& text, const FolderConfig& config);
 
+// Fills a model with the weights of a folder: of a checkpoint with those that training goes on with, to the bit, also
+// where its model files are rounded to bf16.
+absl::Status LoadTrainedWeights(const std::string& dir, core::Model& model);
+
 struct LoadedModel {
   std::unique_ptr<core::Device> device;
   std::unique_ptr<core::Model> model;  // freed before the device

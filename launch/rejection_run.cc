@@ -163,7 +163,8 @@ absl::Status RejectionRun::Record(int64_t batch, const rl::RejectionCounts& coun
   line.Add("repeated", counts.repeated);
   line.Add("kept", counts.kept);
   line.Add("answered", counts.answered);
-  line.Add("length", Share(counts.kept_tokens, counts.kept));
+  line.Add("length", Share(counts.tokens, counts.samples));
+  line.Add("kept_length", Share(counts.kept_tokens, counts.kept));
   line.Add("seconds", seconds);
   return metrics_.Append(line.Take());
 }

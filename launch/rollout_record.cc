@@ -61,21 +61,28 @@ std::vector<Figure> RolloutFigures(const rl::GrpoMetrics& m, const std::vector<s
 }
 
 std::vector<Figure> EvaluationFigures(const rl::Evaluation& e) {
-  return {{"pass_at_1", e.pass_at_1.mean, "evaluation"},
-          {"pass_at_1_stderr", e.pass_at_1.error},
-          {absl::StrFormat("pass_at_%d", e.samples), e.pass_at_k.mean, e.samples > 1 ? "evaluation" : nullptr},
-          {absl::StrFormat("pass_at_%d_stderr", e.samples), e.pass_at_k.error},
-          {"majority", e.majority.mean, "evaluation"},
-          {"majority_stderr", e.majority.error},
-          {"evaluation_length", e.length.mean, "evaluation"},
-          {"evaluation_truncated", e.truncated, "evaluation"}};
+  std::vector<Figure> figures;
+  for (const rl::PassAt& pass : e.pass_at) {
+    const std::string name = absl::StrFormat("pass_at_%d", pass.k);
+    figures.push_back({name, pass.estimate.mean, "evaluation"});
+    figures.push_back({name + "_stderr", pass.estimate.error});
+  }
+  figures.push_back({"majority", e.majority.mean, "evaluation"});
+  figures.push_back({"majority_stderr", e.majority.error});
+  figures.push_back({"evaluation_length", e.length.mean, "evaluation"});
+  figures.push_back({"evaluation_truncated", e.truncated, "evaluation"});
+  return figures;
 }
 
 std::string EvaluationText(const rl::Evaluation& e) {
-  std::string text = absl::StrFormat("pass@1 %.3f +- %.3f", e.pass_at_1.mean, e.pass_at_1.error);
+  std::string text;
+  const auto add = [&text](const std::string& name, const rl::Estimate& estimate) {
+    text += absl::StrFormat("%s%s %.3f +- %.3f", text.empty() ? "" : ", ", name, estimate.mean, estimate.error);
+  };
+  if (!e.pass_at.empty()) add("pass@1", e.pass_at.front().estimate);
   if (e.samples > 1) {
-    text += absl::StrFormat(", pass@%d %.3f +- %.3f, maj@%d %.3f +- %.3f", e.samples, e.pass_at_k.mean,
-                            e.pass_at_k.error, e.samples, e.majority.mean, e.majority.error);
+    add(absl::StrFormat("pass@%d", e.samples), e.pass_at.back().estimate);
+    add(absl::StrFormat("maj@%d", e.samples), e.majority);
   }
   return text + absl::StrFormat(", length %.1f, %d problems x %d", e.length.mean, e.prompts, e.samples);
 }

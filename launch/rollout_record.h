@@ -20,7 +20,7 @@ struct Figure {
 std::vector<Figure> RolloutFigures(const rl::GrpoMetrics& metrics, const std::vector<std::string>& rewards);
 std::vector<Figure> EvaluationFigures(const rl::Evaluation& evaluation);
 
-// "pass@1 0.412 +- 0.015, pass@8 0.730 +- 0.014, majority 0.501 +- ..., length 13.2, 256 problems x 8"
+// "pass@1 0.412 +- 0.015, pass@8 0.730 +- 0.014, maj@8 0.501 +- 0.016, length 13.2, 256 problems x 8"
 std::string EvaluationText(const rl::Evaluation& evaluation);
 
 }  // namespace conclave::launch

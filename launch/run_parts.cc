@@ -78,6 +78,7 @@ absl::Status ReadProblems(const core::Config& config, RunParts& parts) {
     RETURN_IF_ERROR(CheckPositions(config, parts.model_config));
   }
   if (!config.DrawsResponses()) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckVocabulary(*parts.tokenizer, parts.model_config));
   const uint64_t seed =
       config.stage == "reject" ? rl::RejectionSeed(config.train.seed) : static_cast<uint64_t>(config.train.seed);
   ASSIGN_OR_RETURN(parts.prompts, data::PromptSet::Create(context, seed));
@@ -201,7 +202,7 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
   return absl::OkStatus();
 }
 
-absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
+absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
   parts.trainer_config = TrainerConfig(config, job.world().size());
   auto layout =
       parallel::Layout::Create(parts.trainer_config, parts.model_config, optim::BatchRows(parts.trainer_config.batch),
@@ -212,9 +213,12 @@ absl::Status CreateParts(const core::Config& config, int threads, parallel::Job&
   auto device = core::CreateDevice({.num_threads = ThreadsOfRank(job, threads)});
   RETURN_IF_ERROR(job.AgreeOn(device.status()));
   parts.device = *std::move(device);
-  if (config.ComputePrecision() != core::Precision::kF32) {
-    RETURN_IF_ERROR(job.CheckSame("the instruction set, on which bits of bf16 depend,", InstructionSet(*parts.device)));
-  }
+  if (config.ComputePrecision() == core::Precision::kF32) return absl::OkStatus();
+  return job.CheckSame("the instruction set, on which bits of bf16 depend,", InstructionSet(*parts.device));
+}
+
+absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
+  RETURN_IF_ERROR(CreateLayoutAndDevice(config, threads, job, parts));
   RETURN_IF_ERROR(CreateLoader(config, threads, job, parts));
   if (config.stage != "reject") return job.AgreeOn(CreateModel(config, parts));
   ASSIGN_OR_RETURN(parts.model, CreateFrozenModel(config, job, parts));
@@ -227,11 +231,18 @@ absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunPa
   return job.AgreeOn(CreateModel(config, parts));
 }
 
-absl::StatusOr<std::unique_ptr<core::Model>> CreateFrozenModel(const core::Config& config, parallel::Job& job,
-                                                               const RunParts& parts) {
+absl::StatusOr<std::unique_ptr<core::Model>> CreateInferenceModel(const core::Config& config, parallel::Job& job,
+                                                                  const RunParts& parts) {
   auto model = core::Model::Create(parts.model_config, *parts.device,
                                    ModelOptions(config, core::ParamSet::Purpose::kInference, parts));
   RETURN_IF_ERROR(job.AgreeOn(model.status()));
+  return model;
+}
+
+absl::StatusOr<std::unique_ptr<core::Model>> CreateFrozenModel(const core::Config& config, parallel::Job& job,
+                                                               const RunParts& parts) {
+  auto model = CreateInferenceModel(config, job, parts);
+  RETURN_IF_ERROR(model.status());
   RETURN_IF_ERROR(SetFirstWeights(config, job, **model));
   (*model)->Refresh();
   return model;

@@ -53,6 +53,9 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts);
 absl::StatusOr<std::unique_ptr<data::Loader>> OpenLoader(const core::Config& config, const RunParts& parts,
                                                          const data::LoadOptions& options);
 
+// Layout and device: with them, passes alone can be made. Collective, errors agreed on. The job outlives the parts.
+absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, parallel::Job& job, RunParts& parts);
+
 // Everything else; weights are zero, in stage reject those of model.from. Rank 0 shows how far the reading of data is;
 // Cancelled if a signal to any rank stops it. Collective, errors agreed on. The job outlives the parts.
 absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts);
@@ -60,7 +63,11 @@ absl::Status CreateParts(const core::Config& config, int threads, parallel::Job&
 // Model and trainer anew, as the layout now places experts; weights are zero.
 absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunParts& parts);
 
-// A model under the layout with the weights of step 0, for passes alone. Collective, errors agreed on.
+// A model under the layout for passes alone; weights are zero. Collective, errors agreed on.
+absl::StatusOr<std::unique_ptr<core::Model>> CreateInferenceModel(const core::Config& config, parallel::Job& job,
+                                                                  const RunParts& parts);
+
+// The same with the weights of step 0.
 absl::StatusOr<std::unique_ptr<core::Model>> CreateFrozenModel(const core::Config& config, parallel::Job& job,
                                                                const RunParts& parts);
 

@@ -10,12 +10,12 @@
 
 #include "core/base/status_macros.h"
 #include "core/config/hf_config.h"
-#include "core/config/yaml.h"
+#include "core/config/recipe.h"
 #include "launch/banner.h"
 #include "launch/ranks.h"
+#include "launch/recipe_run.h"
 #include "launch/rejection.h"
 #include "launch/run_checkpoints.h"
-#include "launch/run_folder.h"
 #include "launch/run_parts.h"
 #include "launch/run_report.h"
 #include "launch/run_trace.h"
@@ -46,21 +46,22 @@ ExitCode StopBeforeTheFirstStep(const absl::Status& cancelled, parallel::Job& jo
   return ExitCodeOfStop(static_cast<int>(reason)).value_or(ExitCode::kFailed);
 }
 
-// What all ranks must have been started with: the resolved config, and options that decide what happens.
-absl::StatusOr<core::Config> LoadSameConfig(const TrainOptions& options, parallel::Job& job) {
-  auto config = core::LoadConfig(options.config, options.overrides);
-  RETURN_IF_ERROR(job.AgreeOn(AsUsageError(config.status())));
-  const std::string command =
-      absl::StrFormat("train%s%s", options.dry_run ? " --dry-run" : "", options.trace.empty() ? "" : " --trace");
-  RETURN_IF_ERROR(AsUsageError(job.CheckSame("the command", command)));
-  RETURN_IF_ERROR(AsUsageError(job.CheckSame("the config", core::WriteConfig(*config))));
-  return config;
+absl::Status CheckStage(const core::Recipe& recipe, const std::string& stage) {
+  const absl::Status status = stage.empty() ? absl::OkStatus() : recipe.CheckHas(stage);
+  return status.ok() ? status : UsageError(absl::StrFormat("--stage: %s", std::string(status.message())));
 }
 
-absl::StatusOr<RunFolder> OpenRunFolder(const std::string& dir, parallel::Job& job) {
-  absl::StatusOr<RunFolder> folder = IsFirst(job) ? RunFolder::Open(dir) : RunFolder::At(dir);
-  RETURN_IF_ERROR(job.AgreeOn(folder.status()));
-  return folder;
+// What all ranks must have been started with: the resolved config, and options that decide what happens.
+absl::StatusOr<core::Recipe> LoadSameRecipe(const TrainOptions& options, parallel::Job& job) {
+  auto recipe = core::LoadRecipe(options.config, options.overrides);
+  RETURN_IF_ERROR(job.AgreeOn(AsUsageError(recipe.status())));
+  RETURN_IF_ERROR(job.AgreeOn(CheckStage(*recipe, options.stage)));
+  const std::string command =
+      absl::StrFormat("train%s%s%s", options.dry_run ? " --dry-run" : "", options.trace.empty() ? "" : " --trace",
+                      options.stage.empty() ? "" : " --stage " + options.stage);
+  RETURN_IF_ERROR(AsUsageError(job.CheckSame("the command", command)));
+  RETURN_IF_ERROR(AsUsageError(job.CheckSame("the config", core::WriteRecipe(*recipe))));
+  return recipe;
 }
 
 absl::Status CreateTrainingParts(const core::Config& config, const TrainOptions& options, parallel::Job& job,
@@ -114,8 +115,8 @@ absl::StatusOr<ExitCode> RunFrom(RunState state, const RunFolder& folder, const 
   return code;
 }
 
-absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, const TrainOptions& options,
-                                 parallel::Job& job) {
+absl::StatusOr<ExitCode> RunStage(const RunFolder& folder, core::Config config, const TrainOptions& options,
+                                  parallel::Job& job) {
   if (config.stage == "reject") return Reject(folder, std::move(config), options, job);
   ASSIGN_OR_RETURN(const std::optional<Resume> resume, FindResume(folder, job));
   RunParts parts;
@@ -147,17 +148,27 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
 
 }  // namespace
 
-absl::StatusOr<ExitCode> Train(const TrainOptions& options, parallel::Job& job) {
-  ASSIGN_OR_RETURN(core::Config config, LoadSameConfig(options, job));
-  if (options.dry_run) {
-    const RunFolder folder = RunFolder::At(config.run.dir);
-    return TrainIn(folder, std::move(config), options, job);
-  }
-  using Messages = StopSignals::Messages;
-  const StopSignals signals(IsFirst(job) ? Messages::kSay : Messages::kLeaveToOthers);
-  ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(config.run.dir, job));
-  const absl::StatusOr<ExitCode> code = TrainIn(folder, std::move(config), options, job);
+absl::StatusOr<RunFolder> OpenRunFolder(const std::string& dir, const TrainOptions& options, parallel::Job& job) {
+  const bool owns = IsFirst(job) && !options.dry_run;
+  absl::StatusOr<RunFolder> folder = owns ? RunFolder::Open(dir) : RunFolder::At(dir);
+  RETURN_IF_ERROR(job.AgreeOn(folder.status()));
+  return folder;
+}
+
+absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, const TrainOptions& options,
+                                 parallel::Job& job) {
+  const absl::StatusOr<ExitCode> code = RunStage(folder, std::move(config), options, job);
   return absl::IsCancelled(code.status()) ? StopBeforeTheFirstStep(code.status(), job) : code;
+}
+
+absl::StatusOr<ExitCode> Train(const TrainOptions& options, parallel::Job& job) {
+  ASSIGN_OR_RETURN(const core::Recipe recipe, LoadSameRecipe(options, job));
+  using Messages = StopSignals::Messages;
+  std::optional<StopSignals> signals;
+  if (!options.dry_run) signals.emplace(IsFirst(job) ? Messages::kSay : Messages::kLeaveToOthers);
+  if (!recipe.IsOneRun()) return RunRecipe(recipe, options, job);
+  ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(recipe.dir, options, job));
+  return TrainIn(folder, recipe.stages[0].config, options, job);
 }
 
 }  // namespace conclave::launch

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 
+#include "core/base/check.h"
 #include "rl/grpo.h"
-#include "rl/reward/answer_extraction.h"
+#include "rl/reward/answer_rewards.h"
 
 namespace conclave::rl {
 namespace {
@@ -17,24 +17,35 @@ Estimate EstimateOf(const std::vector<double>& values) {
   return {.mean = spread.mean, .error = spread.std / std::sqrt(count)};
 }
 
-// Of the answers, the one that most samples give; of equally frequent ones the first. Samples without an answer vote
-// for none.
-bool MajorityIsRight(const Group& group) {
-  std::vector<std::string> answers;
+bool AreSame(const AnswerRule& rule, std::string_view a, std::string_view b) {
+  if (a == b) return true;
+  return rule.compare(a, b).outcome == Outcome::kRight && rule.compare(b, a).outcome == Outcome::kRight;
+}
+
+// Answers that are the same are one class; of equally large ones the one that began first wins, and its first sample
+// says whether it is right. Samples without an answer vote for none.
+bool MajorityIsRight(const Group& group, const AnswerRule& rule) {
+  struct Class {
+    std::string_view answer;
+    const Episode* first;
+    int64_t votes;
+  };
+  std::vector<Class> classes;
   for (const Episode& episode : group.episodes) {
-    const bool finished = episode.completion.ending != Ending::kMaxTokens;
-    answers.emplace_back(finished ? ExtractAnswer(episode.text, AnswerFallback::kNone).value_or("")
-                                  : std::string_view());
+    if (episode.completion.ending == Ending::kMaxTokens) continue;
+    const std::string_view answer = ExtractAnswer(episode.text, rule.fallback).value_or("");
+    if (answer.empty()) continue;
+    const auto known = std::find_if(classes.begin(), classes.end(),
+                                    [&](const Class& votes) { return AreSame(rule, votes.answer, answer); });
+    if (known == classes.end()) {
+      classes.push_back({.answer = answer, .first = &episode, .votes = 1});
+    } else {
+      ++known->votes;
+    }
   }
-  size_t best = answers.size();
-  int64_t votes = 0;
-  for (size_t i = 0; i < answers.size(); ++i) {
-    const int64_t count = std::count(answers.begin(), answers.end(), answers[i]);
-    if (answers[i].empty() || count <= votes) continue;
-    best = i;
-    votes = count;
-  }
-  return best < answers.size() && Solved(group.episodes[best]);
+  const auto best = std::max_element(classes.begin(), classes.end(),
+                                     [](const Class& a, const Class& b) { return a.votes < b.votes; });
+  return best != classes.end() && Solved(*best->first);
 }
 
 }  // namespace
@@ -42,37 +53,49 @@ bool MajorityIsRight(const Group& group) {
 bool Solved(const Episode& episode) { return !episode.parts.empty() && episode.parts[0] > 0.5; }
 
 double PassAtK(int64_t n, int64_t c, int64_t k) {
+  if (k == 1) return static_cast<double>(c) / static_cast<double>(n);
   if (n - c < k) return 1;
   double none = 1;
   for (int64_t j = n - c + 1; j <= n; ++j) none *= 1 - static_cast<double>(k) / static_cast<double>(j);
   return 1 - none;
 }
 
-Evaluation Summarize(std::span<const Group> groups) {
+AnswerRule AnswerRuleOf(const core::RewardConfig& first_reward) {
+  AnswerRule rule{.compare = CompareExactAnswer};
+  if (first_reward.name == "math") rule.compare = CompareMathAnswer;
+  if (first_reward.name == "numeric") rule.compare = CompareNumericAnswer;
+  if (first_reward.fallback == "last_number") rule.fallback = AnswerFallback::kLastNumber;
+  return rule;
+}
+
+Evaluation Summarize(std::span<const Group> groups, const AnswerRule& rule) {
   Evaluation evaluation{.prompts = static_cast<int64_t>(groups.size())};
-  std::vector<double> right, some, majority, lengths;
-  int64_t truncated = 0, samples = 0;
+  if (groups.empty()) return evaluation;
+  const auto n = static_cast<int64_t>(groups[0].episodes.size());
+  evaluation.samples = n;
+  std::vector<int64_t> right;
+  std::vector<double> majority, lengths;
+  int64_t truncated = 0;
   for (const Group& group : groups) {
-    const auto n = static_cast<int64_t>(group.episodes.size());
-    int64_t solved = 0;
+    CHECK_EQ(static_cast<int64_t>(group.episodes.size()), n);
     double length = 0;
     for (const Episode& episode : group.episodes) {
-      solved += Solved(episode);
       truncated += episode.completion.ending == Ending::kMaxTokens;
       length += static_cast<double>(episode.completion.tokens.size());
-      ++samples;
     }
-    evaluation.samples = n;
-    right.push_back(static_cast<double>(solved) / static_cast<double>(n));
-    some.push_back(solved > 0 ? 1 : 0);
-    majority.push_back(MajorityIsRight(group) ? 1 : 0);
+    right.push_back(std::count_if(group.episodes.begin(), group.episodes.end(), Solved));
+    majority.push_back(MajorityIsRight(group, rule) ? 1 : 0);
     lengths.push_back(length / static_cast<double>(n));
   }
-  evaluation.pass_at_1 = EstimateOf(right);
-  evaluation.pass_at_k = EstimateOf(some);
+  for (int64_t k = 1;; k = std::min(2 * k, n)) {
+    std::vector<double> chances;
+    for (const int64_t c : right) chances.push_back(PassAtK(n, c, k));
+    evaluation.pass_at.push_back({.k = k, .estimate = EstimateOf(chances)});
+    if (k == n) break;
+  }
   evaluation.majority = EstimateOf(majority);
   evaluation.length = EstimateOf(lengths);
-  evaluation.truncated = samples > 0 ? static_cast<double>(truncated) / static_cast<double>(samples) : 0;
+  evaluation.truncated = static_cast<double>(truncated) / static_cast<double>(n * evaluation.prompts);
   return evaluation;
 }
 

@@ -38,9 +38,9 @@ std::vector<const Episode*> ShortestFirst(const Group& group) {
 
 void RejectionCounts::Add(const RejectionCounts& more) {
   for (int64_t RejectionCounts::*count :
-       {&RejectionCounts::prompts, &RejectionCounts::samples, &RejectionCounts::unfinished, &RejectionCounts::wrong,
-        &RejectionCounts::unreadable, &RejectionCounts::accepted, &RejectionCounts::repeated, &RejectionCounts::kept,
-        &RejectionCounts::kept_tokens, &RejectionCounts::answered}) {
+       {&RejectionCounts::prompts, &RejectionCounts::samples, &RejectionCounts::tokens, &RejectionCounts::unfinished,
+        &RejectionCounts::wrong, &RejectionCounts::unreadable, &RejectionCounts::accepted, &RejectionCounts::repeated,
+        &RejectionCounts::kept, &RejectionCounts::kept_tokens, &RejectionCounts::answered}) {
     this->*count += more.*count;
   }
 }
@@ -53,6 +53,7 @@ RejectionCounts Rejection::Select(std::span<const Group> groups, const Sampler::
     int64_t kept = 0;
     for (const Episode* episode : ShortestFirst(group)) {
       ++counts.samples;
+      counts.tokens += static_cast<int64_t>(episode->completion.tokens.size());
       const Verdict verdict = Judge(group, *episode, prompt.text);
       counts.unfinished += verdict == Verdict::kUnfinished;
       counts.wrong += verdict == Verdict::kWrong;

@@ -20,13 +20,13 @@ namespace conclave::rl {
 
 // Each sample is unfinished, wrong, unreadable, or accepted.
 struct RejectionCounts {
-  int64_t prompts = 0, samples = 0;
-  int64_t unfinished = 0;  // cut at the limit
-  int64_t wrong = 0;       // or not judged, as the verifier failed
-  int64_t unreadable = 0;  // right, but the text is empty or gives other tokens
-  int64_t accepted = 0;    // all others
-  int64_t repeated = 0;    // of these, those whose text is there already
-  int64_t kept = 0;        // of the rest, those that a prompt may keep
+  int64_t prompts = 0, samples = 0, tokens = 0;  // drawn
+  int64_t unfinished = 0;                        // cut at the limit
+  int64_t wrong = 0;                             // or not judged, as the verifier failed
+  int64_t unreadable = 0;                        // right, but the text is empty or gives other tokens
+  int64_t accepted = 0;                          // all others
+  int64_t repeated = 0;                          // of these, those whose text is there already
+  int64_t kept = 0;                              // of the rest, those that a prompt may keep
   int64_t kept_tokens = 0;
   int64_t answered = 0;  // prompts of which a sample is kept
 

@@ -41,18 +41,6 @@ absl::StatusOr<std::unique_ptr<Sampler>> Sampler::Create(const Parts& parts, con
   return sampler;
 }
 
-std::vector<std::string> Sampler::RewardNames() const {
-  std::vector<std::string> names;
-  for (size_t i = 0; i < parts_.rewards.size(); ++i) {
-    std::string name(parts_.rewards.name(i));
-    for (size_t before = 0; before < i; ++before) {
-      if (names[before] == name) name += absl::StrFormat("_%d", i);  // keys of an object
-    }
-    names.push_back(std::move(name));
-  }
-  return names;
-}
-
 absl::StatusOr<std::vector<Group>> Sampler::Draw(int64_t first, int64_t count, int64_t version,
                                                  const PromptOf& prompt_of) {
   const parallel::MeshPlace place = parts_.layout.place();

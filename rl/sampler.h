@@ -42,8 +42,8 @@ class Sampler {
   using PromptOf = std::function<data::Prompt(int64_t)>;
   absl::StatusOr<std::vector<Group>> Draw(int64_t first, int64_t count, int64_t version, const PromptOf& prompt_of);
 
-  // Of the parts of each episode, in their order; no name stands twice.
-  std::vector<std::string> RewardNames() const;
+  // Of the parts of each episode, in their order.
+  std::vector<std::string> RewardNames() const { return parts_.rewards.Names(); }
 
   const SamplerSeconds& seconds() const { return seconds_; }
   const GeneratorSpeed& speed() const { return generator_->speed(); }

@@ -14,6 +14,7 @@
 
 #include "core/base/fields.h"
 #include "core/base/status_macros.h"
+#include "core/config/config_tree.h"
 #include "core/config/key_table.h"
 #include "core/config/nearest.h"
 #include "core/config/overrides.h"
@@ -48,8 +49,13 @@ std::string Suggestion(const std::string& path, const std::string& name, const s
   return "known here: " + known;
 }
 
+// What messages about one of several stages begin with.
+std::string StageText(std::string_view stage) { return stage.empty() ? "" : absl::StrFormat("stage %s: ", stage); }
+
 class ConfigReader {
  public:
+  explicit ConfigReader(std::string_view stage) : stage_(stage) {}
+
   template <class T>
   void Read(const YamlNode& node, const std::string& path, T& value) {
     if (!node.IsScalar()) return AddMismatch(node, path, TypeText<T>());
@@ -107,7 +113,8 @@ class ConfigReader {
     });
     std::string message;
     for (size_t i = 0; i < std::min(problems_.size(), kMaxProblems); ++i) {
-      message += absl::StrFormat("%s%s: %s", i == 0 ? "" : "\n", ToText(problems_[i].place), problems_[i].text);
+      message += absl::StrFormat("%s%s: %s%s", i == 0 ? "" : "\n", ToText(problems_[i].place), StageText(stage_),
+                                 problems_[i].text);
     }
     return absl::InvalidArgumentError(message);
   }
@@ -130,6 +137,7 @@ class ConfigReader {
     Add(node.place, path, absl::StrFormat("%s is given; %s is expected", KindText(node), expected));
   }
 
+  const std::string_view stage_;
   std::vector<Problem> problems_;
 };
 
@@ -146,15 +154,17 @@ void CheckModelFrom(const YamlNode& root, ConfigReader& reader) {
 }
 
 // Puts the place of the key that the message starts with in front of it.
-absl::Status ValidateAt(const YamlNode& root, const Config& config) {
+absl::Status ValidateAt(const YamlNode& root, const Config& config, std::string_view stage) {
   const absl::Status status = Validate(config);
   if (status.ok()) return status;
   const std::string message(status.message());
   const YamlNode& node = FindClosest(root, std::string_view(message).substr(0, message.find(':')));
-  return absl::InvalidArgumentError(absl::StrFormat("%s: %s", ToText(node.place), message));
+  return absl::InvalidArgumentError(absl::StrFormat("%s: %s%s", ToText(node.place), StageText(stage), message));
 }
 
-absl::StatusOr<std::string> ReadText(const std::string& path) {
+}  // namespace
+
+absl::StatusOr<std::string> ReadConfigText(const std::string& path) {
   std::error_code code;
   if (std::filesystem::is_directory(path, code)) return absl::InvalidArgumentError(path + ": is a folder, not a file");
   std::ifstream file(path, std::ios::binary);
@@ -166,25 +176,39 @@ absl::StatusOr<std::string> ReadText(const std::string& path) {
   return text;
 }
 
-}  // namespace
-
-absl::StatusOr<Config> ParseConfig(std::string_view text, const std::string& name,
-                                   std::span<const std::string> overrides) {
+absl::StatusOr<YamlNode> ParseConfigTree(std::string_view text, const std::string& name,
+                                         std::span<const std::string> overrides) {
   ASSIGN_OR_RETURN(YamlNode root, ParseYaml(text, {.source = name, .line = 1, .column = 1}));
   if (root.kind == YamlNode::Kind::kNull) root.kind = YamlNode::Kind::kMap;  // an empty file: all defaults
   for (const std::string& override_text : overrides) RETURN_IF_ERROR(ApplyOverride(override_text, root));
+  return root;
+}
+
+absl::StatusOr<Config> ReadConfigTree(const YamlNode& root, std::string_view stage) {
   Config config = DefaultsFor(root);
-  ConfigReader reader;
+  ConfigReader reader(stage);
   reader.Read(root, "", config);
   FillFromOthers(root, config);
   CheckModelFrom(root, reader);
   RETURN_IF_ERROR(reader.Status());
-  RETURN_IF_ERROR(ValidateAt(root, config));
+  RETURN_IF_ERROR(ValidateAt(root, config, stage));
   return config;
 }
 
+absl::StatusOr<Config> ParseConfig(std::string_view text, const std::string& name,
+                                   std::span<const std::string> overrides) {
+  ASSIGN_OR_RETURN(const YamlNode root, ParseConfigTree(text, name, overrides));
+  if (const YamlNode* stages = root.Find("stages"); stages != nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s: stages: this command takes the file of one run; a stage that has begun has such a file, "
+                        "stages/NAME/config.yaml in run.dir",
+                        ToText(stages->key_place)));
+  }
+  return ReadConfigTree(root, "");
+}
+
 absl::StatusOr<Config> LoadConfig(const std::string& path, std::span<const std::string> overrides) {
-  ASSIGN_OR_RETURN(const std::string text, ReadText(path));
+  ASSIGN_OR_RETURN(const std::string text, ReadConfigText(path));
   return ParseConfig(text, path, overrides);
 }
 

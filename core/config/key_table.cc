@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/fields.h"
+#include "core/config/recipe.h"
 #include "core/config/value_text.h"
 
 namespace conclave::core {
@@ -88,6 +89,11 @@ std::vector<KeyInfo> AllKeys() {
   KeyVisitor visitor("", keys);
   Config config;
   config.VisitFields(visitor);
+  std::vector<StagePlan> stages;
+  visitor.Field(
+      "stages", stages, "",
+      "runs one after the other: each entry has a name, and the keys above that it changes. Its maps are merged "
+      "into those of the top level, lists replace them; stages.NAME.KEY=VALUE changes it");
   return keys;
 }
 

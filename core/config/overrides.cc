@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A path is walked one part at a time: a number leads into a list, a name into a map.
+// A path is walked one part at a time: a number leads into a list, a name into a map or to the entry of a list that has
+// it.
 #include "core/config/overrides.h"
 
 #include <algorithm>
@@ -32,6 +33,21 @@ std::string_view NextPart(std::string_view& path) {
   return part;
 }
 
+// The entry of a list whose key `name` has the value `part`.
+absl::StatusOr<YamlNode*> EnterNamed(YamlNode& list, std::string_view part, std::string_view done,
+                                     const YamlPlace& place) {
+  std::string known;
+  for (YamlNode& entry : list.children) {
+    const YamlNode* name = entry.Find("name");
+    if (name == nullptr || !name->IsScalar()) continue;
+    if (name->text == part) return &entry;
+    known += (known.empty() ? "" : ", ") + name->text;
+  }
+  const std::string why = known.empty() ? absl::StrFormat("is a list; \"%s\" does not lead into it", part)
+                                        : absl::StrFormat("has no entry named \"%s\"; there are %s", part, known);
+  return absl::InvalidArgumentError(absl::StrFormat("%s: %s %s", ToText(place), done, why));
+}
+
 // The child of `node` named `part`; made if it is missing. `done` is the path so far, for messages.
 absl::StatusOr<YamlNode*> Enter(YamlNode& node, std::string_view part, std::string_view done, const YamlPlace& place) {
   const YamlNode::Kind kind = IsIndex(part) ? YamlNode::Kind::kList : YamlNode::Kind::kMap;
@@ -39,6 +55,7 @@ absl::StatusOr<YamlNode*> Enter(YamlNode& node, std::string_view part, std::stri
     node.kind = kind;
     node.place = place;
   }
+  if (node.IsList() && kind == YamlNode::Kind::kMap) return EnterNamed(node, part, done, place);
   if (node.kind != kind) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: %s is %s; \"%s\" does not lead into it", ToText(place),
                                                       done.empty() ? "the top level" : done, KindText(node), part));

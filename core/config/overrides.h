@@ -12,7 +12,8 @@
 namespace conclave::core {
 
 // Sets one value. Missing maps on the way are made; list entries are counted from 0, the one after the last is
-// appended. `text` must outlive `root`, whose new nodes point to it.
+// appended; entries that have a `name` are found by it, too: stages.grpo.optim.lr. `text` must outlive `root`, whose
+// new nodes point to it.
 absl::Status ApplyOverride(const std::string& text, YamlNode& root);
 
 // The node that a path such as "data.train.0.path" leads to, or the last one on the way that exists.

@@ -12,10 +12,11 @@ namespace conclave::core {
 namespace {
 
 constexpr int64_t kMost = 1 << 20;
+constexpr int64_t kMostSamples = 1 << 12;  // of one prompt: what names of draws have room for
 
 absl::Status ValidateRollout(const RolloutConfig& rollout) {
   RETURN_IF_ERROR(InRange("rollout.prompts", rollout.prompts, 1, kMost));
-  RETURN_IF_ERROR(InRange("rollout.group", rollout.group, 1, kMost));
+  RETURN_IF_ERROR(InRange("rollout.group", rollout.group, 1, kMostSamples));
   if (rollout.prompts > kMost / rollout.group) {
     return Refuse("rollout.group", rollout.group,
                   absl::StrFormat("samples of %d prompts are more than %d", rollout.prompts, kMost));
@@ -87,7 +88,6 @@ absl::Status ValidateLoss(const GrpoConfig& grpo) {
 
 // What every stage needs that has responses drawn and scored.
 absl::Status ValidateResponses(const Config& config) {
-  RETURN_IF_ERROR(ValidateRollout(config.rollout));
   if (config.data.prompts.empty()) {
     return absl::InvalidArgumentError(
         "data.prompts: no problems to solve; give tasks, e.g. tasks: {name: addition}, or data.prompts: [{path: "
@@ -115,7 +115,7 @@ absl::Status RoomForResponses(const Config& config) {
 absl::Status ValidateRejection(const std::string& key, const RejectConfig& reject, const Config& config) {
   RETURN_IF_ERROR(ValidateResponses(config));
   RETURN_IF_ERROR(InRange(key + ".prompts", reject.prompts, 1, int64_t{1} << 32));
-  RETURN_IF_ERROR(InRange(key + ".samples", reject.samples, 1, kMost / config.rollout.prompts));
+  RETURN_IF_ERROR(InRange(key + ".samples", reject.samples, 1, std::min(kMostSamples, kMost / config.rollout.prompts)));
   RETURN_IF_ERROR(InRange(key + ".keep", reject.keep, 1, kMost));
   if (reject.keep > reject.samples) {
     return Refuse(key + ".keep", reject.keep,
@@ -213,8 +213,9 @@ absl::Status ValidateTaskSource(const std::string& key, const SourceConfig& sour
 absl::Status ValidateFineTuning(const Config& config) {
   RETURN_IF_ERROR(InRange("data.max_prompt_tokens", config.data.max_prompt_tokens, 1, kMost));
   RETURN_IF_ERROR(IsOneOf("data.long_prompts", config.data.long_prompts, {"refuse", "drop"}));
+  RETURN_IF_ERROR(ValidateRollout(config.rollout));
   RETURN_IF_ERROR(InRange("eval.prompts", config.eval.prompts, 1, kMost));
-  RETURN_IF_ERROR(InRange("eval.samples", config.eval.samples, 1, kMost));
+  RETURN_IF_ERROR(InRange("eval.samples", config.eval.samples, 1, kMostSamples));
   RETURN_IF_ERROR(InRange("eval.temperature", config.eval.temperature, 0.0, 1e3));
   if (config.stage == "grpo") return ValidateGrpoStage(config);
   if (config.stage == "reject") {

@@ -8,6 +8,8 @@
 namespace conclave::core {
 namespace {
 
+constexpr int64_t kRolloutRow = 512;  // tokens
+
 const YamlNode* FindPath(const YamlNode& root, std::string_view path) {
   const YamlNode* node = &root;
   while (node != nullptr && !path.empty()) {
@@ -67,9 +69,13 @@ Config DefaultsFor(const YamlNode& root) {
 void FillFromOthers(const YamlNode& root, Config& config) {
   if (config.stage == "pretrain") return;
   const bool draws = config.stage != "sft";
-  if (draws && FindPath(root, "data.sequence_length") == nullptr) {
-    config.data.sequence_length =
-        std::max(config.data.sequence_length, config.data.max_prompt_tokens + config.rollout.max_tokens);
+  const int64_t longest = config.data.max_prompt_tokens + config.rollout.max_tokens;
+  if (config.stage == "distill" && FindPath(root, "data.sequence_length") == nullptr) {
+    config.data.sequence_length = std::max(config.data.sequence_length, longest);
+  }
+  if (config.stage == "grpo" && FindPath(root, "data.sequence_length") == nullptr) {
+    // Long rows: less of them is left over at their ends.
+    config.data.sequence_length = std::max(kRolloutRow, 2 * longest);
   }
   const auto all_tasks = [&](const char* split, std::vector<SourceConfig>& sources) {
     for (const TaskConfig& task : config.tasks) {

@@ -15,7 +15,7 @@
 
 namespace conclave::core {
 
-// Reads a file, applies overrides of the form "a.b=c" (values in YAML; list entries as a.0.b) and validates. Errors of
+// Reads a file, applies overrides of the form "a.b=c" (values in YAML; list entries as a.0.b, or by their name) and validates. Errors of
 // the file stand together, one per line, each with its place; those of overrides name the override.
 absl::StatusOr<Config> LoadConfig(const std::string& path, std::span<const std::string> overrides);
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 
 #include "core/base/check.h"
 #include "core/base/rng.h"
@@ -40,17 +41,14 @@ constexpr Kind kKinds[] = {
 };
 
 absl::StatusOr<const Kind*> FindKind(std::string_view name, std::string_view key) {
-  std::vector<std::string> names;
-  std::string list;
   for (const Kind& kind : kKinds) {
     if (kind.name == name) return &kind;
-    names.emplace_back(kind.name);
-    list.append(list.empty() ? "" : ", ").append(kind.name);
   }
+  const std::vector<std::string> names = TaskNames();
   const std::string_view nearest = core::Nearest(name, names);
-  return absl::InvalidArgumentError(
-      absl::StrFormat("%s: \"%s\" is not a task%s; there are %s", key, name,
-                      nearest.empty() ? "" : absl::StrFormat(", did you mean \"%s\"?", nearest), list));
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "%s: \"%s\" is not a task%s; there are %s", key, name,
+      nearest.empty() ? "" : absl::StrFormat(", did you mean \"%s\"?", nearest), absl::StrJoin(names, ", ")));
 }
 
 absl::Status CheckUnread(const Kind& kind, const core::TaskConfig& config, const std::string& key) {
@@ -96,6 +94,12 @@ absl::Status CheckRanges(const Kind& kind, const core::TaskConfig& config, const
 }
 
 }  // namespace
+
+std::vector<std::string> TaskNames() {
+  std::vector<std::string> names;
+  for (const Kind& kind : kKinds) names.emplace_back(kind.name);
+  return names;
+}
 
 absl::StatusOr<std::unique_ptr<Task>> CreateTask(const core::TaskConfig& config, std::string_view key) {
   const std::string prefix(key);

@@ -17,6 +17,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -35,6 +36,9 @@ class Task {
   virtual ~Task() = default;
   virtual Problem Make(uint64_t number) const = 0;
 };
+
+// Those of the table above, in its order.
+std::vector<std::string> TaskNames();
 
 // Errors name the key below `key`: an unknown task, a value that is out of range, or one that the task does not read.
 absl::StatusOr<std::unique_ptr<Task>> CreateTask(const core::TaskConfig& config, std::string_view key);

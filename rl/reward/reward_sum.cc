@@ -20,6 +20,18 @@ absl::StatusOr<RewardSum> RewardSum::Create(std::span<const core::RewardConfig> 
   return sum;
 }
 
+std::vector<std::string> RewardSum::Names() const {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < rewards_.size(); ++i) {
+    std::string own(name(i));
+    for (size_t before = 0; before < i; ++before) {
+      if (names[before] == own) own += absl::StrFormat("_%d", i);
+    }
+    names.push_back(std::move(own));
+  }
+  return names;
+}
+
 ScoredBatch RewardSum::ScoreAll(std::span<const Response> responses) const {
   ScoredBatch batch{.totals = std::vector<double>(responses.size()),
                     .parts = {},

@@ -27,6 +27,8 @@ class RewardSum {
 
   size_t size() const { return rewards_.size(); }
   std::string_view name(size_t reward) const { return rewards_[reward]->name(); }
+  // As the keys of an object: no name stands twice.
+  std::vector<std::string> Names() const;
   ScoredBatch ScoreAll(std::span<const Response> responses) const;
 
   // An error if `reward` failed on more of `num_responses`, those of a step, than its max_failed allows.

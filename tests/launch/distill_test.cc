@@ -77,6 +77,30 @@ TEST_F(Distill, TheTeachersFileIsMadeAnewWhereItIsMissing) {
   EXPECT_EQ(CountLines(run.Metrics()), 30) << "the line of a validation before the resume is one of them";
 }
 
+TEST_F(Distill, ARecipeHandsSamplesAndTeachersOn) {
+  const RejectRun run(
+      "model: {model_type: qwen2, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1,\n"
+      "        num_attention_heads: 2, num_key_value_heads: 1, max_position_embeddings: 64}\n"
+      "train: {steps: 5}\n"
+      "reject: {prompts: 12}\n"
+      "distill: {prompts: 12}\n"
+      "stages:\n"
+      "  - {name: kept, stage: reject, from: \"" +
+      teacher_->Dir() +
+      "\"}\n"
+      "  - {name: after, stage: sft, sft: {data: kept}}\n"
+      "  - {name: small, stage: distill, teacher: \"" +
+      teacher_->Dir() + "\"}\n");
+  const Outcome outcome = run.Train();
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const std::string stages = run.Dir() + "/stages/";
+  EXPECT_EQ(ReadFile(stages + "kept/data/reject.jsonl"), ReadFile(stages + "small/data/teacher.jsonl"));
+  for (const char* name : {"after", "small"}) {
+    EXPECT_TRUE(std::filesystem::exists(stages + name + "/checkpoints/step_5")) << name;
+  }
+  EXPECT_NE(run.Train().out.find("already done"), std::string::npos);
+}
+
 TEST_F(Distill, IsDoneOnce) {
   const Outcome again = whole_->Train();
   EXPECT_EQ(again.code, 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Host data around a rollout: which sample is decoded when, where a response ends, how episodes are packed, written and
-// read, and what a score says.
+// read.
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
@@ -14,7 +14,6 @@
 #include "core/base/rng.h"
 #include "data/byte_tokenizer.h"
 #include "rl/ending.h"
-#include "rl/evaluation.h"
 #include "rl/rollout_packing.h"
 #include "rl/rollout_store.h"
 #include "rl/rollout_text.h"
@@ -323,49 +322,6 @@ TEST(RolloutStore, GivesBackWhatItsOwnKeyWrote) {
   ASSERT_TRUE(other.Save(1, "c\n").ok());
   EXPECT_FALSE(store.Load(1)->has_value());
   std::filesystem::remove_all(dir);
-}
-
-// ---- Evaluation ---------------------------------------------------------------------------------------------------
-
-// Against the count of all subsets.
-TEST(PassAtK, IsTheShareOfSubsetsWithARightOne) {
-  for (int n = 1; n <= 8; ++n) {
-    for (int c = 0; c <= n; ++c) {
-      for (int k = 1; k <= n; ++k) {
-        int subsets = 0, right = 0;
-        for (int set = 0; set < 1 << n; ++set) {
-          if (__builtin_popcount(set) != k) continue;
-          ++subsets;
-          right += (set & ((1 << c) - 1)) != 0;
-        }
-        EXPECT_NEAR(PassAtK(n, c, k), static_cast<double>(right) / subsets, 1e-12) << n << " " << c << " " << k;
-      }
-    }
-  }
-}
-
-TEST(Evaluation, CountsByProblem) {
-  std::vector<Group> groups(2);
-  const auto add = [](Group& group, const char* text, double value) {
-    Episode& episode = group.episodes.emplace_back();
-    episode.text = text;
-    episode.parts = {value};
-    episode.completion.ending = Ending::kEndToken;
-    episode.completion.tokens = {1, 2};
-  };
-  for (int i = 0; i < 2; ++i) add(groups[0], "<answer>7</answer>", 1);
-  add(groups[0], "<answer>8</answer>", 0);
-  add(groups[0], "<answer>9</answer>", 0);
-  for (int i = 0; i < 3; ++i) add(groups[1], "<answer>8</answer>", 0);
-  add(groups[1], "<answer>7</answer>", 1);
-  const Evaluation evaluation = Summarize(groups);
-  EXPECT_EQ(evaluation.prompts, 2);
-  EXPECT_EQ(evaluation.samples, 4);
-  EXPECT_DOUBLE_EQ(evaluation.pass_at_1.mean, (0.5 + 0.25) / 2);
-  EXPECT_DOUBLE_EQ(evaluation.pass_at_1.error, 0.125);  // deviation 0.25 / sqrt(2), over sqrt(2)
-  EXPECT_DOUBLE_EQ(evaluation.pass_at_k.mean, 1);
-  EXPECT_DOUBLE_EQ(evaluation.majority.mean, 0.5);
-  EXPECT_DOUBLE_EQ(evaluation.length.mean, 2);
 }
 
 }  // namespace

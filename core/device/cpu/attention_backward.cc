@@ -241,7 +241,7 @@ class DocumentBackward {
       const float *scores = tile.scores + row, *d_weights = tile.d_weights + row;
       Operand<T>* weights;
       if constexpr (kStepDepth<T> == 2) {
-        weights = weight_pair[i % 2];
+        weights = reinterpret_cast<Operand<T>*>(weight_pair[i % 2]);
       } else {
         weights = tile.weights_by_key + row;
       }

@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 
+#include "core/config/recipe.h"
 #include "core/config/yaml.h"
 
 namespace conclave::core {
@@ -53,6 +54,7 @@ TEST(Config, EachRuleOfReinforcementLearningNamesKeyValueAndReason) {
        {"reward.0.name=program", "reward.0.command: [] is empty; name: program needs the path of one"},
        {"rollout.group=1", "rollout.group: 1 is no group: with grpo.advantage.baseline group every advantage"},
        {"rollout={group: 1, max_tokens: 300}", "rollout.group: 1 is no group"},
+       {"rollout.group=5000", "rollout.group: 5000 is outside 1 .. 4096"},
        {"rollout.temperature=0", "rollout.temperature: 0.0 is greedy"},
        {"rollout.top_p=0.9", "grpo.off_policy.correction: none does not go with rollout.top_p"},
        {"rollout.stop=[\"\"]", "rollout.stop.0: \"\" would end a response"},
@@ -73,7 +75,7 @@ TEST(Config, EachRuleOfRejectionNamesKeyValueAndReason) {
   constexpr char kTask[] = "tasks: {name: addition}\nreward: [{name: math}]\n";
   ExpectMessages(std::string("stage: reject\nmodel: {from: a}\n") + kTask,
                  {{"reject.prompts=0", "reject.prompts: 0 is outside 1 .."},
-                  {"reject.samples=8193", "reject.samples: 8193 is outside 1 .. 8192"},
+                  {"reject.samples=4097", "reject.samples: 4097 is outside 1 .. 4096"},
                   {"reject.keep=0", "reject.keep: 0 is outside 1 .."},
                   {"reject.keep=5", "reject.keep: 5 is more than the reject.samples, 4, that each prompt has"},
                   {"model.from=\"\"", "model.from: \"\" is empty; stage reject needs the folder of a model"},
@@ -99,7 +101,7 @@ TEST(Config, APresetDecidesWhatIsNotGiven) {
   EXPECT_EQ(dapo->grpo.clip.high, 0.28);
   EXPECT_TRUE(dapo->grpo.dynamic_sampling.enabled);
   EXPECT_EQ(dapo->moe.bias_update_speed, 0);
-  EXPECT_EQ(dapo->data.sequence_length, 280);
+  EXPECT_EQ(dapo->data.sequence_length, 560);
   ASSERT_EQ(dapo->data.prompts.size(), 1u);
   EXPECT_EQ(dapo->data.prompts[0].task, "addition");
   EXPECT_EQ(dapo->data.validation.at(0).split, "held_out");
@@ -312,8 +314,8 @@ TEST(Config, ShippedFilesAreValidInBothPrecisions) {
     if (entry.path().extension() != ".yaml") continue;
     ++num_files;
     for (const std::string precision : {"precision=f32", "precision=bf16"}) {
-      const absl::StatusOr<Config> config = LoadConfig(entry.path().string(), std::vector<std::string>{precision});
-      EXPECT_TRUE(config.ok()) << config.status();
+      const absl::StatusOr<Recipe> recipe = LoadRecipe(entry.path().string(), std::vector<std::string>{precision});
+      EXPECT_TRUE(recipe.ok()) << recipe.status();
     }
   }
   EXPECT_GE(num_files, 4);

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/recipe_run.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+
+#include "core/base/status_macros.h"
+#include "launch/banner.h"
+#include "launch/ranks.h"
+#include "launch/recipe_report.h"
+#include "launch/run_folder.h"
+#include "launch/signals.h"
+#include "launch/stage_scores.h"
+#include "launch/usage_error.h"
+
+namespace conclave::launch {
+namespace {
+
+absl::Status CheckOptions(const TrainOptions& options) {
+  if (options.trace.empty() || !options.stage.empty()) return absl::OkStatus();
+  return UsageError("--trace: is of one stage; add --stage NAME");
+}
+
+class RecipeRun {
+ public:
+  RecipeRun(const core::Recipe& recipe, const TrainOptions& options, parallel::Job& job)
+      : recipe_(recipe), options_(options), job_(job) {}
+
+  // Nothing: go on with the next stage.
+  absl::StatusOr<std::optional<ExitCode>> Run(const core::StagePlan& plan) {
+    RETURN_IF_ERROR(ShowPicture(plan.name));
+    ASSIGN_OR_RETURN(const bool ready, HasInput(plan));
+    if (!ready) return std::nullopt;
+    ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(plan.config.run.dir, options_, job_));
+    ASSIGN_OR_RETURN(const ExitCode code, TrainIn(folder, plan.config, options_, job_));
+    if (options_.dry_run) return std::nullopt;
+    if (code != ExitCode::kDone) {
+      RETURN_IF_ERROR(Store());
+      return code;
+    }
+    ASSIGN_OR_RETURN(const std::optional<StageScores> scores, MakeScores(plan.config, options_.threads, job_));
+    if (scores && IsFirst(job_)) PrintLabelled("held out", ScoresText(*scores));
+    RETURN_IF_ERROR(Store());
+    return std::nullopt;
+  }
+
+  // Whether a signal has come to any rank while no step asked for it.
+  std::optional<ExitCode> StopRequested() {
+    return ExitCodeOfStop(static_cast<int>(MaxOverRanks(job_, StopReason(StopSignals::Requested()))));
+  }
+
+  absl::Status ShowTable() {
+    return OnFirst(job_, [this]() -> absl::Status {
+      ASSIGN_OR_RETURN(const std::vector<StageRow> rows, ReadRows(recipe_));
+      const std::string table = RecipeTable(rows);
+      if (!table.empty()) PrintLine("\n" + table);
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  // Of a stage that has something to do.
+  absl::Status ShowPicture(const std::string& present) {
+    return OnFirst(job_, [&]() -> absl::Status {
+      ASSIGN_OR_RETURN(const std::vector<StageRow> rows, ReadRows(recipe_));
+      const auto row = std::find_if(rows.begin(), rows.end(), [&](const StageRow& r) { return r.name == present; });
+      if (!row->done) PrintLine("\n" + RecipePicture(rows, present));
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status Store() {
+    return OnFirst(job_, [this]() -> absl::Status {
+      ASSIGN_OR_RETURN(const std::vector<StageRow> rows, ReadRows(recipe_));
+      return StoreReport(recipe_, rows);
+    });
+  }
+
+  // Whether the stage that `plan` starts from is done; a dry run says that it is not, and goes on.
+  absl::StatusOr<bool> HasInput(const core::StagePlan& plan) {
+    const core::StagePlan* from = recipe_.Find(plan.from);
+    if (from == nullptr) return true;
+    std::string missing;
+    RETURN_IF_ERROR(OnFirst(job_, [&]() -> absl::Status {
+      ASSIGN_OR_RETURN(const bool done, IsDone(from->config));
+      if (done) return absl::OkStatus();
+      missing = absl::StrFormat("stage %s starts from %s, which is not done: no checkpoint of step %d in %s", plan.name,
+                                from->name, from->config.train.steps, from->config.run.dir);
+      if (!options_.dry_run) return absl::FailedPreconditionError(missing + "; run that stage first");
+      PrintLine(missing);
+      return absl::OkStatus();
+    }));
+    return MaxOverRanks(job_, missing.empty() ? 0 : 1) == 0;
+  }
+
+  const core::Recipe& recipe_;
+  const TrainOptions& options_;
+  parallel::Job& job_;
+};
+
+}  // namespace
+
+absl::StatusOr<ExitCode> RunRecipe(const core::Recipe& recipe, const TrainOptions& options, parallel::Job& job) {
+  RETURN_IF_ERROR(job.AgreeOn(CheckOptions(options)));
+  RecipeRun run(recipe, options, job);
+  for (const core::StagePlan& plan : recipe.stages) {
+    if (!options.stage.empty() && plan.name != options.stage) continue;
+    std::optional<ExitCode> stop = run.StopRequested();
+    if (!stop) {
+      ASSIGN_OR_RETURN(stop, run.Run(plan));
+    }
+    if (!stop) continue;
+    if (IsFirst(job)) PrintLine(absl::StrFormat("the recipe stopped at stage %s; the same command goes on", plan.name));
+    return *stop;
+  }
+  RETURN_IF_ERROR(run.ShowTable());
+  return ExitCode::kDone;
+}
+
+}  // namespace conclave::launch
