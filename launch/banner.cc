@@ -49,7 +49,7 @@ RankMemory MemoryOf(const RunParts& parts) {
     memory.rows += absl::StrFormat("%-28s %12s\n", name, BytesText(bytes));
   };
   for (const auto& row : parts.model->params().memory()) add(row.name, row.bytes);
-  add("activations, planned", parts.trainer->activation_bytes());
+  if (parts.trainer) add("activations, planned", parts.trainer->activation_bytes());
   return memory;
 }
 
@@ -91,6 +91,26 @@ std::string LayoutText(const parallel::Layout& layout, parallel::Job& job) {
   return text;
 }
 
+std::string RewardsText(const core::Config& config) {
+  std::vector<std::string> rewards;
+  for (const core::RewardConfig& reward : config.reward) {
+    rewards.push_back(absl::StrFormat("%g x %s", reward.weight, reward.name));
+  }
+  return absl::StrJoin(rewards, " + ");
+}
+
+void PrintSampling(const core::Config& config, const RunParts& parts) {
+  const core::RejectConfig& reject = config.reject;
+  PrintLabelled("data", parts.prompts->Description());
+  PrintLabelled("samples",
+                absl::StrFormat("%s (%s prompts x %d, %d prompts at a time), temperature %g, at most %d kept "
+                                "of a prompt",
+                                CountText(reject.prompts * reject.samples), CountText(reject.prompts), reject.samples,
+                                config.rollout.prompts, config.rollout.temperature, reject.keep));
+  PrintLabelled("", absl::StrFormat("seed %d, precision %s", config.train.seed, config.precision));
+  PrintLabelled("reward", absl::StrFormat("%s; %s decides", RewardsText(config), config.reward[0].name));
+}
+
 // What a step is: the recurrent confusion of samples, updates and tokens.
 void PrintRollouts(const core::Config& config, const RunParts& parts) {
   const core::RolloutConfig& rollout = config.rollout;
@@ -101,11 +121,7 @@ void PrintRollouts(const core::Config& config, const RunParts& parts) {
                 absl::StrFormat("%s samples (%d prompts x %d), %d update%s of %s samples, at most %s tokens each",
                                 CountText(samples), rollout.prompts, rollout.group, updates, updates == 1 ? "" : "s",
                                 CountText(samples / config.grpo.minibatches), CountText(most)));
-  std::vector<std::string> rewards;
-  for (const core::RewardConfig& reward : config.reward) {
-    rewards.push_back(absl::StrFormat("%g x %s", reward.weight, reward.name));
-  }
-  PrintLabelled("reward", absl::StrJoin(rewards, " + "));
+  PrintLabelled("reward", RewardsText(config));
   PrintLabelled("loss", absl::StrFormat("%s: advantages over %s, mean by %s, clip %g/%g, kl %g", config.grpo.preset,
                                         config.grpo.advantage.baseline, config.grpo.aggregate, config.grpo.clip.low,
                                         config.grpo.clip.high, config.grpo.kl.coefficient));
@@ -144,18 +160,23 @@ void PrintBanner(const core::Config& config, const RunParts& parts, const std::s
   PrintBelow("memory", memory);
   if (config.stage == "grpo") {
     PrintRollouts(config, parts);
+  } else if (config.stage == "reject") {
+    PrintSampling(config, parts);
   } else {
+    if (config.stage == "distill") PrintLabelled("teacher", config.teacher);
     PrintLabelled("data", parts.loader->Description());
     PrintLabelled("batch", absl::StrFormat("%s tokens per step: %d rows of %d, %d at a time", CountText(rows * length),
                                            rows, length, parts.layout->executor_options().micro_rows));
   }
-  if (!parts.problems.empty()) {
+  if (!parts.problems.empty() && parts.trainer) {
     PrintLabelled("evaluation", absl::StrFormat("%s held-out problems of %s, %d samples each",
                                                 CountText(static_cast<int64_t>(parts.problems.size())),
                                                 parts.problems[0].source, config.eval.samples));
   }
-  PrintLabelled("training", absl::StrFormat("%s steps, seed %d, precision %s", CountText(config.train.steps),
-                                            config.train.seed, config.precision));
+  if (parts.trainer) {
+    PrintLabelled("training", absl::StrFormat("%s steps, seed %d, precision %s", CountText(config.train.steps),
+                                              config.train.seed, config.precision));
+  }
   PrintLabelled("output", config.run.dir);
   PrintLabelled("start", start);
   PrintLine("");

@@ -68,9 +68,9 @@ absl::StatusOr<ExitCode> CheckLayouts(const CheckLayoutsOptions& options) {
   auto loaded = core::LoadConfig(options.config, options.overrides);
   if (!loaded.ok()) return AsUsageError(loaded.status());
   core::Config config = *std::move(loaded);
-  if (config.stage == "grpo") {
-    return UsageError(
-        "stage: grpo has no rows of text to compare layouts on; compare inspect --hash of two short runs");
+  if (config.stage != "pretrain" && config.stage != "sft") {
+    return UsageError(absl::StrFormat(
+        "stage: %s has no rows of text to compare layouts on; compare what two short runs write", config.stage));
   }
   if (!config.exact) PrintLine("exact is false: bits are expected to depend on the layout; this says by which layouts");
   RunParts parts;

@@ -7,32 +7,12 @@
 
 #include "absl/strings/str_format.h"
 
-#include "core/base/hash.h"
 #include "core/base/status_macros.h"
-#include "core/config/yaml.h"
 #include "data/chat_template.h"
 #include "launch/ranks.h"
+#include "launch/rollout_key.h"
 
 namespace conclave::launch {
-namespace {
-
-// Of all that decides what a step draws, the weights aside: these follow from it, too.
-std::string RolloutKey(const core::Config& config, const RunParts& parts) {
-  core::Config copy = config;
-  copy.parallel = {};
-  copy.batch = {};
-  copy.run = {};
-  copy.train = {.seed = config.train.seed, .init_std = config.train.init_std};
-  copy.checkpoint = {};
-  copy.eval = {};
-  copy.data.cache.clear();
-  const std::string text = core::WriteConfig(copy) + parts.data_fingerprint;
-  core::Hasher hasher;
-  hasher.Update(text.data(), text.size());
-  return hasher.HexDigest();
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<GrpoSteps>> GrpoSteps::Create(const core::Config& config, const RunFolder& folder,
                                                              RunParts& parts, parallel::Job& job) {

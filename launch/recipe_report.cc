@@ -42,7 +42,8 @@ absl::Status ForEachLine(const std::string& path, Use use) {
 }
 
 absl::Status AddCosts(const core::Config& config, StageRow& row) {
-  ASSIGN_OR_RETURN(const std::string folder, FindModelFolder(config.run.dir));
+  ASSIGN_OR_RETURN(const std::string folder,
+                   FindModelFolder(config.stage == "reject" ? config.model.from : config.run.dir));
   ASSIGN_OR_RETURN(const FolderConfig model, ReadFolderConfig(folder));
   const core::ModelGraph graph = core::MakeModelGraph(model.model, config.data.sequence_length);
   const std::string path = RunFolder::At(config.run.dir).MetricsPath();
@@ -128,6 +129,7 @@ absl::StatusOr<std::string> AllMetrics(const core::Recipe& recipe) {
 }  // namespace
 
 absl::StatusOr<bool> IsDone(const core::Config& config) {
+  if (config.stage == "reject") return core::FileExists(RunFolder::At(config.run.dir).RejectPath());
   ASSIGN_OR_RETURN(const auto steps, core::ListSteps(RunFolder::At(config.run.dir).CheckpointsPath()));
   return !steps.empty() && steps.front().first >= config.train.steps;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// run.dir: config.yaml (resolved), metrics.jsonl, profile.jsonl (train --profile), tb/, checkpoints/, rollouts/
-// (stage grpo). One job at a time
-// works in it: its rank 0 holds a lock on .lock that the system drops when the process ends, however it ends.
+// run.dir: config.yaml (resolved), metrics.jsonl, profile.jsonl (train --profile), tb/, checkpoints/, rollouts/ (stages
+// grpo, reject, distill), data/ (reject, distill). One job at a time works in it: its rank 0 holds a lock on .lock that
+// the system drops when the process ends, however it ends.
 #pragma once
 
 #include <string>
@@ -26,6 +26,10 @@ class RunFolder {
   std::string MetricsPath() const { return dir_ + "/metrics.jsonl"; }
   std::string ProfilePath() const { return dir_ + "/profile.jsonl"; }
   std::string RolloutsPath() const { return dir_ + "/rollouts"; }
+  std::string DataPath() const { return dir_ + "/data"; }
+  std::string RejectPath() const { return DataPath() + "/reject.jsonl"; }
+  std::string TeacherSamplesPath() const { return DataPath() + "/teacher.jsonl"; }
+  std::string TeacherMetricsPath() const { return DataPath() + "/teacher_metrics.jsonl"; }
   std::string EventsPath() const { return dir_ + "/tb"; }
   std::string CheckpointsPath() const { return dir_ + "/checkpoints"; }
 

@@ -13,10 +13,12 @@
 #include "launch/model_loading.h"
 #include "launch/problem_evaluation.h"
 #include "launch/ranks.h"
+#include "launch/run_folder.h"
 #include "launch/signals.h"
 #include "launch/usage_error.h"
 #include "optim/weights.h"
 #include "rl/grpo.h"
+#include "rl/rejection.h"
 
 namespace conclave::launch {
 namespace {
@@ -28,7 +30,7 @@ absl::Status CheckFolderModel(const core::Config& config, const core::ModelConfi
     RETURN_IF_ERROR(AsUsageError(core::ValidateForBf16(model)));
   }
   // Rows of rollouts hold several responses, each with positions of its own.
-  if (config.stage == "grpo" || config.data.sequence_length <= model.max_position_embeddings) return absl::OkStatus();
+  if (config.DrawsResponses() || config.data.sequence_length <= model.max_position_embeddings) return absl::OkStatus();
   return UsageError(absl::StrFormat("data.sequence_length: %d is more than the %d positions of the model in %s",
                                     config.data.sequence_length, model.max_position_embeddings, config.model.from));
 }
@@ -48,16 +50,21 @@ absl::StatusOr<std::unique_ptr<data::Tokenizer>> ChooseTokenizer(const std::stri
                                                                  std::string(tokenizer.status().message())));
 }
 
+absl::StatusOr<std::string> InKey(std::string_view key, absl::StatusOr<std::string> value) {
+  if (value.ok()) return value;
+  return absl::Status(value.status().code(), absl::StrFormat("%s: %s", key, std::string(value.status().message())));
+}
+
 absl::StatusOr<std::string> ReadGenerationConfig(const std::string& folder) {
   const std::string path = folder + "/generation_config.json";
   if (!core::FileExists(path)) return "";
   return core::ReadTextFile(path, kMaxGenerationConfigBytes);
 }
 
-// Sources of problems among those of data.validation: in stage grpo all of them, else tasks.
+// Sources of problems among those of data.validation: where there are no rows of text all of them, else tasks.
 core::DataConfig ProblemData(const core::Config& config) {
   core::DataConfig data = config.data;
-  if (config.stage == "grpo") return data;
+  if (config.DrawsResponses()) return data;
   std::erase_if(data.validation, [](const core::SourceConfig& source) { return source.task.empty(); });
   return data;
 }
@@ -67,10 +74,14 @@ absl::Status ReadProblems(const core::Config& config, RunParts& parts) {
   parts.problem_data = ProblemData(config);
   const data::PromptContext context{parts.problem_data, config.tasks, *parts.tokenizer};
   ASSIGN_OR_RETURN(parts.problems, data::ReadValidationPrompts(context, config.eval.prompts));
-  if (!parts.problems.empty() || config.stage == "grpo") RETURN_IF_ERROR(CheckPositions(config, parts.model_config));
-  if (config.stage != "grpo") return absl::OkStatus();
+  if (!parts.problems.empty() || config.DrawsResponses()) {
+    RETURN_IF_ERROR(CheckPositions(config, parts.model_config));
+  }
+  if (!config.DrawsResponses()) return absl::OkStatus();
   RETURN_IF_ERROR(CheckVocabulary(*parts.tokenizer, parts.model_config));
-  ASSIGN_OR_RETURN(parts.prompts, data::PromptSet::Create(context, static_cast<uint64_t>(config.train.seed)));
+  const uint64_t seed =
+      config.stage == "reject" ? rl::RejectionSeed(config.train.seed) : static_cast<uint64_t>(config.train.seed);
+  ASSIGN_OR_RETURN(parts.prompts, data::PromptSet::Create(context, seed));
   RETURN_IF_ERROR(data::CheckDisjoint(*parts.prompts, parts.problems));
   parts.data_fingerprint = parts.prompts->Fingerprint();
   return absl::OkStatus();
@@ -78,7 +89,7 @@ absl::Status ReadProblems(const core::Config& config, RunParts& parts) {
 
 absl::Status ReadRows(const core::Config& config, const data::LoadOptions& options, RunParts& parts) {
   RETURN_IF_ERROR(ReadProblems(config, parts));
-  if (config.stage == "grpo") return absl::OkStatus();
+  if (config.DrawsResponses()) return absl::OkStatus();
   ASSIGN_OR_RETURN(parts.loader, OpenLoader(config, parts, options));
   parts.data_fingerprint = parts.loader->Fingerprint();
   return absl::OkStatus();
@@ -97,6 +108,16 @@ absl::Status CreateLoader(const core::Config& config, int threads, parallel::Job
   if (parts.data_fingerprint.empty()) read = ReadRows(config, QuietLoadOptions(1), parts);
   RETURN_IF_ERROR(job.AgreeOn(read));
   return job.CheckSame("the data", "fingerprint " + parts.data_fingerprint);
+}
+
+// Of stage reject: no rows are trained on, but the layout is that of a schedule; this many rows are enough for each.
+core::Config TrainerConfig(const core::Config& config, int ranks) {
+  if (config.stage == "grpo") return rl::TrainerConfig(config);
+  core::Config trainer = config;
+  if (config.stage == "reject") {
+    trainer.batch = {.sequences = 2 * ranks * config.parallel.virtual_stages, .micro_sequences = 1};
+  }
+  return trainer;
 }
 
 core::Model::Options ModelOptions(const core::Config& config, core::ParamSet::Purpose purpose, const RunParts& parts) {
@@ -139,6 +160,13 @@ absl::StatusOr<std::unique_ptr<data::Loader>> OpenLoader(const core::Config& con
                                                          const data::LoadOptions& options) {
   const int64_t vocab_size = parts.model_config.vocab_size;
   if (config.stage == "sft") return data::CreateSftLoader(config, *parts.tokenizer, vocab_size, options);
+  if (config.stage == "distill") {
+    core::Config on_samples = config;
+    on_samples.sft.data.clear();
+    on_samples.data.train.assign(1, {});
+    on_samples.data.train[0].path = RunFolder::At(config.run.dir).TeacherSamplesPath();
+    return data::CreateSftLoader(on_samples, *parts.tokenizer, vocab_size, options);
+  }
   return data::Loader::Create(config.data, *parts.tokenizer, vocab_size, static_cast<uint64_t>(config.train.seed),
                               options, config.tasks);
 }
@@ -153,7 +181,11 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
   if (!config.model.from.empty()) {
     ASSIGN_OR_RETURN(dir, FindModelFolder(config.model.from));
   }
-  ASSIGN_OR_RETURN(parts.tokenizer, ChooseTokenizer(config.data.tokenizer, dir));
+  std::string vocabulary = dir;
+  if (config.stage == "distill" && dir.empty()) {
+    ASSIGN_OR_RETURN(vocabulary, InKey("teacher", FindModelFolder(config.teacher)));
+  }
+  ASSIGN_OR_RETURN(parts.tokenizer, ChooseTokenizer(config.data.tokenizer, vocabulary));
   const data::Tokenizer& tokenizer = *parts.tokenizer;
   if (!dir.empty()) {
     ASSIGN_OR_RETURN(FolderConfig folder, ReadFolderConfig(dir));
@@ -171,7 +203,7 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
 }
 
 absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
-  parts.trainer_config = config.stage == "grpo" ? rl::TrainerConfig(config) : config;
+  parts.trainer_config = TrainerConfig(config, job.world().size());
   auto layout =
       parallel::Layout::Create(parts.trainer_config, parts.model_config, optim::BatchRows(parts.trainer_config.batch),
                                job.world(), job.ranks_per_host(), parts.trace.get());
@@ -188,7 +220,9 @@ absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, para
 absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
   RETURN_IF_ERROR(CreateLayoutAndDevice(config, threads, job, parts));
   RETURN_IF_ERROR(CreateLoader(config, threads, job, parts));
-  return job.AgreeOn(CreateModel(config, parts));
+  if (config.stage != "reject") return job.AgreeOn(CreateModel(config, parts));
+  ASSIGN_OR_RETURN(parts.model, CreateFrozenModel(config, job, parts));
+  return absl::OkStatus();
 }
 
 absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunParts& parts) {

@@ -29,17 +29,17 @@ struct RunParts {  // freed from the last to the first
   core::ModelConfig model_config;        // complete, also with model.from
   std::string generation_config;         // generation_config.json of the folder of model.from; "": none
   core::Config trainer_config;           // the config as the trainer sees it; of stage grpo with rows for its rollouts
-  std::unique_ptr<data::Loader> loader;  // null in stage grpo
+  std::unique_ptr<data::Loader> loader;  // null in stages grpo and reject
   core::DataConfig problem_data;         // of prompts and problems, which refer to it
-  std::optional<data::PromptSet> prompts;              // of stage grpo
-  std::vector<data::Prompt> problems;                  // held out, to be solved; stages sft and grpo
+  std::optional<data::PromptSet> prompts;              // of stages grpo and reject
+  std::vector<data::Prompt> problems;                  // held out, to be solved; in all stages but pretrain
   std::string data_fingerprint;                        // of rows, or of prompts
   std::unique_ptr<core::OperationProfile> operations;  // if given: where the kernels record what they did
   std::unique_ptr<core::Device> device;
   std::unique_ptr<core::Trace> trace;  // if given: where it is recorded what this rank does
   std::unique_ptr<parallel::Layout> layout;
   std::unique_ptr<core::Model> model;
-  std::unique_ptr<optim::Trainer> trainer;
+  std::unique_ptr<optim::Trainer> trainer;  // null in stage reject
 };
 
 // "cpu avx2": what decides bits of bf16.
@@ -56,8 +56,8 @@ absl::StatusOr<std::unique_ptr<data::Loader>> OpenLoader(const core::Config& con
 // Layout and device: with them, passes alone can be made. Collective, errors agreed on. The job outlives the parts.
 absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, parallel::Job& job, RunParts& parts);
 
-// Everything else; weights are zero. Rank 0 shows how far the reading of data is; Cancelled if a signal to any rank
-// stops it. Collective, errors agreed on. The job outlives the parts.
+// Everything else; weights are zero, in stage reject those of model.from. Rank 0 shows how far the reading of data is;
+// Cancelled if a signal to any rank stops it. Collective, errors agreed on. The job outlives the parts.
 absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts);
 
 // Model and trainer anew, as the layout now places experts; weights are zero.

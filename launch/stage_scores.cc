@@ -146,7 +146,7 @@ absl::StatusOr<std::optional<StageScores>> ReadScores(const core::Config& config
 }
 
 absl::StatusOr<std::optional<StageScores>> MakeScores(const core::Config& config, int threads, parallel::Job& job) {
-  if (config.tasks.empty()) return std::nullopt;
+  if (config.tasks.empty() || config.stage == "reject") return std::nullopt;  // which makes no model
   std::optional<StageScores> kept;
   RETURN_IF_ERROR(OnFirst(job, [&]() -> absl::Status {
     ASSIGN_OR_RETURN(kept, ReadScores(config));

@@ -14,6 +14,7 @@
 #include "launch/banner.h"
 #include "launch/ranks.h"
 #include "launch/recipe_run.h"
+#include "launch/rejection.h"
 #include "launch/run_checkpoints.h"
 #include "launch/run_parts.h"
 #include "launch/run_report.h"
@@ -114,17 +115,9 @@ absl::StatusOr<ExitCode> RunFrom(RunState state, const RunFolder& folder, const 
   return code;
 }
 
-}  // namespace
-
-absl::StatusOr<RunFolder> OpenRunFolder(const std::string& dir, const TrainOptions& options, parallel::Job& job) {
-  const bool owns = IsFirst(job) && !options.dry_run;
-  absl::StatusOr<RunFolder> folder = owns ? RunFolder::Open(dir) : RunFolder::At(dir);
-  RETURN_IF_ERROR(job.AgreeOn(folder.status()));
-  return folder;
-}
-
-absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, const TrainOptions& options,
-                                 parallel::Job& job) {
+absl::StatusOr<ExitCode> RunStage(const RunFolder& folder, core::Config config, const TrainOptions& options,
+                                  parallel::Job& job) {
+  if (config.stage == "reject") return Reject(folder, std::move(config), options, job);
   ASSIGN_OR_RETURN(const std::optional<Resume> resume, FindResume(folder, job));
   RunParts parts;
   RETURN_IF_ERROR(job.AgreeOn(LoadTokenizerAndModelConfig(config, parts)));
@@ -136,9 +129,11 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
       return ExitCode::kDone;
     }
   }
-  const absl::Status created = CreateTrainingParts(config, options, job, parts);
-  if (absl::IsCancelled(created)) return StopBeforeTheFirstStep(created, job);
-  RETURN_IF_ERROR(created);
+  if (config.stage == "distill") {
+    ASSIGN_OR_RETURN(const std::optional<ExitCode> stop, PrepareTeacherSamples(folder, config, parts, options, job));
+    if (stop) return *stop;
+  }
+  RETURN_IF_ERROR(CreateTrainingParts(config, options, job, parts));
   const std::string start = StartText(config, resume);
   if (options.dry_run) {
     PrintBanner(config, parts, start, options.version, job);
@@ -149,6 +144,21 @@ absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, c
   RETURN_IF_ERROR(OnFirst(job, [&] { return folder.StoreConfig(config); }));
   PrintBanner(config, parts, start, options.version, job);
   return RunFrom(std::move(state), folder, config, options, job, parts);
+}
+
+}  // namespace
+
+absl::StatusOr<RunFolder> OpenRunFolder(const std::string& dir, const TrainOptions& options, parallel::Job& job) {
+  const bool owns = IsFirst(job) && !options.dry_run;
+  absl::StatusOr<RunFolder> folder = owns ? RunFolder::Open(dir) : RunFolder::At(dir);
+  RETURN_IF_ERROR(job.AgreeOn(folder.status()));
+  return folder;
+}
+
+absl::StatusOr<ExitCode> TrainIn(const RunFolder& folder, core::Config config, const TrainOptions& options,
+                                 parallel::Job& job) {
+  const absl::StatusOr<ExitCode> code = RunStage(folder, std::move(config), options, job);
+  return absl::IsCancelled(code.status()) ? StopBeforeTheFirstStep(code.status(), job) : code;
 }
 
 absl::StatusOr<ExitCode> Train(const TrainOptions& options, parallel::Job& job) {

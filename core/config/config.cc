@@ -42,7 +42,8 @@ absl::Status ValidateData(const Config& config) {
   const DataConfig& data = config.data;
   if (data.tokenizer.empty())
     return Refuse("data.tokenizer", data.tokenizer, "is empty; give auto, bytes, or a folder or file");
-  const bool made = config.stage == "grpo" || (config.stage == "sft" && !config.sft.data.empty());
+  const bool made =
+      config.DrawsResponses() || config.stage == "distill" || (config.stage == "sft" && !config.sft.data.empty());
   if (data.train.empty() && !made) {
     return absl::InvalidArgumentError("data.train: no source of training text; give e.g. [{path: text.txt}]");
   }
@@ -176,7 +177,7 @@ absl::Status ValidateModel(const Config& config) {
   RETURN_IF_ERROR(Validate(config.model));
   if (config.ComputePrecision() == Precision::kBf16) RETURN_IF_ERROR(ValidateForBf16(config.model));
   // Rows of rollouts hold several responses, each with positions of its own.
-  const bool rollouts = config.stage == "grpo";
+  const bool rollouts = config.DrawsResponses();
   const int64_t positions =
       rollouts ? config.data.max_prompt_tokens + config.rollout.max_tokens : config.data.sequence_length;
   if (positions > config.model.max_position_embeddings) {
@@ -192,7 +193,7 @@ absl::Status ValidateModel(const Config& config) {
 }  // namespace
 
 absl::Status Validate(const Config& config) {
-  RETURN_IF_ERROR(IsOneOf("stage", config.stage, {"pretrain", "sft", "grpo"}));
+  RETURN_IF_ERROR(IsOneOf("stage", config.stage, {"pretrain", "sft", "grpo", "reject", "distill"}));
   RETURN_IF_ERROR(IsOneOf("precision", config.precision, {"f32", "bf16"}));
   RETURN_IF_ERROR(ValidateTasks(config.tasks));
   RETURN_IF_ERROR(ValidateData(config));

@@ -253,6 +253,9 @@ struct Config {
   RolloutConfig rollout;
   std::vector<RewardConfig> reward;
   GrpoConfig grpo;
+  RejectConfig reject;
+  std::string teacher;
+  RejectConfig distill;
   EvaluationConfig eval;
   BatchConfig batch;
   OptimConfig optim;
@@ -266,15 +269,22 @@ struct Config {
 
   template <class V>
   void VisitFields(V& v) {
-    v.Field("stage", stage, "", "pretrain | sft (on answers) | grpo (reinforcement learning)");
+    v.Field("stage", stage, "",
+            "pretrain | sft (on answers) | grpo (reinforcement learning) | reject (rejection sampling: writes verified "
+            "answers, trains nothing) | distill (sft on verified answers of a teacher)");
     v.Field("model", model, "", "architecture with the names of a Hugging Face config.json, or {from: FOLDER}");
     v.Field("tasks", tasks, "", "problems with answers and worked solutions, made by the program; one, or a list");
     v.Field("data", data, "", "text in, rows of tokens out");
     v.Field("sft", sft, "", "stage sft: samples and their loss");
-    v.Field("rollout", rollout, "", "stage grpo: how responses are drawn");
-    v.Field("reward", reward, "", "stage grpo: what a response is worth; weights combine several");
+    v.Field("rollout", rollout, "", "stages grpo, reject and distill: how responses are drawn");
+    v.Field("reward", reward, "", "stages grpo, reject and distill: what a response is worth; weights combine several");
     v.Field("grpo", grpo, "", "stage grpo: the policy loss");
-    v.Field("eval", eval, "", "stages sft and grpo: held-out problems solved, every train.validate_every steps");
+    v.Field("reject", reject, "", "stage reject: which samples go into run.dir/data/reject.jsonl");
+    v.Field("teacher", teacher, "path",
+            "stage distill: model or run folder of the teacher, of any architecture, with the student's tokenizer");
+    v.Field("distill", distill, "", "stage distill: which samples of the teacher go into run.dir/data/teacher.jsonl");
+    v.Field("eval", eval, "",
+            "stages sft, grpo and distill: held-out problems solved, every train.validate_every steps");
     v.Field("batch", batch, "", "rows per step");
     v.Field("optim", optim, "", "optimizer and schedule");
     v.Field("moe", moe, "", "balancing of experts and multi-token prediction during training");
@@ -288,6 +298,8 @@ struct Config {
     v.Field("run", run, "", "where the run lives");
   }
 
+  // Whether the model of the config answers prompts to do what the stage is for.
+  bool DrawsResponses() const { return stage == "grpo" || stage == "reject"; }
   Precision ComputePrecision() const { return precision == "bf16" ? Precision::kBf16 : Precision::kF32; }
 };
 

@@ -20,6 +20,7 @@ namespace {
 
 constexpr size_t kMaxStages = 64;
 constexpr size_t kMaxNameBytes = 64;
+constexpr std::string_view kRejectedSamples = "/data/reject.jsonl";  // in the folder of a stage
 
 absl::Status ErrorAt(const YamlPlace& place, const std::string& message) {
   return absl::InvalidArgumentError(absl::StrFormat("%s: %s", ToText(place), message));
@@ -117,6 +118,8 @@ class RecipeReader {
     if (changes.Find("model") != nullptr && AreUnrelatedModels(common_, changes)) Erase(tree, "model");
     MergeInto(tree, changes);
     RETURN_IF_ERROR(ResolveInputs(entry, plan, tree));
+    RETURN_IF_ERROR(ResolveTeacher(plan, tree));
+    RETURN_IF_ERROR(ResolveSamples(plan, tree));
     if (const YamlNode* run = changes.Find("run"); run != nullptr && run->Find("dir") != nullptr) {
       return Refuse(
           run->Find("dir")->key_place, plan,
@@ -166,6 +169,43 @@ class RecipeReader {
     Erase(tree, "model");
     MergeInto(tree, Setting("model", "from", folder, from->place));
     return absl::OkStatus();
+  }
+
+  // A teacher is a stage before it, or a folder.
+  absl::Status ResolveTeacher(const StagePlan& plan, YamlNode& tree) const {
+    YamlNode* teacher = tree.Find("teacher");
+    if (teacher == nullptr || StageOf(tree) != "distill") return absl::OkStatus();
+    ASSIGN_OR_RETURN(teacher->text, FolderOf(*teacher, plan));
+    teacher->quoted = true;
+    return absl::OkStatus();
+  }
+
+  // sft.data: STAGE is the file of samples that this stage, of rejection sampling, has written.
+  absl::Status ResolveSamples(const StagePlan& plan, YamlNode& tree) const {
+    YamlNode* sft = tree.Find("sft");
+    YamlNode* data = sft == nullptr || StageOf(tree) != "sft" ? nullptr : sft->Find("data");
+    if (data == nullptr || !data->IsScalar() || data->text.empty() || data->text == "demos") return absl::OkStatus();
+    RETURN_IF_ERROR(CheckIsBefore(*data, plan));
+    const std::string& stage = recipe_.Find(data->text)->config.stage;
+    if (stage != "reject") {
+      return Refuse(data->place, plan,
+                    absl::StrFormat("sft.data: %s is of stage %s, which writes no samples; name one of stage reject",
+                                    data->text, stage));
+    }
+    const std::string path = DirOf(data->text) + std::string(kRejectedSamples);
+    YamlNode samples = Setting("data", "train", "", data->place);
+    YamlNode& list = samples.children[0].children[0];
+    list.kind = YamlNode::Kind::kList;
+    list.children = Setting("", "path", path, data->place).children;
+    data->text.clear();
+    data->quoted = true;
+    MergeInto(tree, samples);
+    return absl::OkStatus();
+  }
+
+  static std::string StageOf(const YamlNode& tree) {
+    const YamlNode* stage = tree.Find("stage");
+    return stage == nullptr || !stage->IsScalar() ? "" : stage->text;
   }
 
   // That of the stage that `value` names, or the folder that it is.

@@ -86,8 +86,8 @@ absl::Status ValidateLoss(const GrpoConfig& grpo) {
   return IsOneOf("grpo.truncated", grpo.truncated, {"score", "mask"});
 }
 
-absl::Status ValidateGrpoStage(const Config& config) {
-  RETURN_IF_ERROR(ValidateLoss(config.grpo));
+// What every stage needs that has responses drawn and scored.
+absl::Status ValidateResponses(const Config& config) {
   if (config.data.prompts.empty()) {
     return absl::InvalidArgumentError(
         "data.prompts: no problems to solve; give tasks, e.g. tasks: {name: addition}, or data.prompts: [{path: "
@@ -100,6 +100,49 @@ absl::Status ValidateGrpoStage(const Config& config) {
   for (size_t i = 0; i < config.reward.size(); ++i) {
     RETURN_IF_ERROR(ValidateReward(absl::StrFormat("reward.%d", i), config.reward[i]));
   }
+  return absl::OkStatus();
+}
+
+absl::Status RoomForResponses(const Config& config) {
+  const int64_t longest = config.data.max_prompt_tokens + config.rollout.max_tokens;
+  if (config.data.sequence_length >= longest) return absl::OkStatus();
+  return Refuse("data.sequence_length", config.data.sequence_length,
+                absl::StrFormat("has no room for a prompt of data.max_prompt_tokens, %d, and a response of "
+                                "rollout.max_tokens, %d; give at least %d",
+                                config.data.max_prompt_tokens, config.rollout.max_tokens, longest));
+}
+
+absl::Status ValidateRejection(const std::string& key, const RejectConfig& reject, const Config& config) {
+  RETURN_IF_ERROR(ValidateResponses(config));
+  RETURN_IF_ERROR(InRange(key + ".prompts", reject.prompts, 1, int64_t{1} << 32));
+  RETURN_IF_ERROR(InRange(key + ".samples", reject.samples, 1, std::min(kMostSamples, kMost / config.rollout.prompts)));
+  RETURN_IF_ERROR(InRange(key + ".keep", reject.keep, 1, kMost));
+  if (reject.keep > reject.samples) {
+    return Refuse(key + ".keep", reject.keep,
+                  absl::StrFormat("is more than the %s.samples, %d, that each prompt has", key, reject.samples));
+  }
+  if (config.rollout.temperature == 0 && reject.samples > 1) {
+    return Refuse(key + ".samples", reject.samples,
+                  "of a prompt would be the same, as rollout.temperature 0 is greedy; give 1 sample, or a temperature "
+                  "above 0");
+  }
+  if (config.rollout.ignore_eos) {
+    return Refuse("rollout.ignore_eos", true, "leaves no response finished, so none would be kept; leave it out");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateDistillation(const Config& config) {
+  if (config.teacher.empty()) {
+    return Refuse("teacher", config.teacher, "is empty; stage distill needs the folder of a model that gives answers");
+  }
+  RETURN_IF_ERROR(RoomForResponses(config));
+  return ValidateRejection("distill", config.distill, config);
+}
+
+absl::Status ValidateGrpoStage(const Config& config) {
+  RETURN_IF_ERROR(ValidateLoss(config.grpo));
+  RETURN_IF_ERROR(ValidateResponses(config));
   const RolloutConfig& rollout = config.rollout;
   const std::string& baseline = config.grpo.advantage.baseline;
   if (rollout.group == 1 && (baseline == "group" || baseline == "leave_one_out")) {
@@ -122,14 +165,7 @@ absl::Status ValidateGrpoStage(const Config& config) {
         "grpo.off_policy.correction: none does not go with rollout.top_p, top_k or min_p: samples are then drawn from "
         "another distribution than the one that is trained; give truncate, or draw from all tokens");
   }
-  const int64_t longest = config.data.max_prompt_tokens + rollout.max_tokens;
-  if (config.data.sequence_length < longest) {
-    return Refuse("data.sequence_length", config.data.sequence_length,
-                  absl::StrFormat("has no room for a prompt of data.max_prompt_tokens, %d, and a response of "
-                                  "rollout.max_tokens, %d; give at least %d",
-                                  config.data.max_prompt_tokens, rollout.max_tokens, longest));
-  }
-  return absl::OkStatus();
+  return RoomForResponses(config);
 }
 
 }  // namespace
@@ -182,6 +218,11 @@ absl::Status ValidateFineTuning(const Config& config) {
   RETURN_IF_ERROR(InRange("eval.samples", config.eval.samples, 1, kMostSamples));
   RETURN_IF_ERROR(InRange("eval.temperature", config.eval.temperature, 0.0, 1e3));
   if (config.stage == "grpo") return ValidateGrpoStage(config);
+  if (config.stage == "reject") {
+    if (!config.model.from.empty()) return ValidateRejection("reject", config.reject, config);
+    return Refuse("model.from", config.model.from, "is empty; stage reject needs the folder of a model to sample from");
+  }
+  if (config.stage == "distill") RETURN_IF_ERROR(ValidateDistillation(config));
   RETURN_IF_ERROR(IsOneOf("sft.data", config.sft.data, {"", "demos"}));
   RETURN_IF_ERROR(IsOneOf("sft.loss", config.sft.loss, {"answers", "last", "all"}));
   RETURN_IF_ERROR(InRange("sft.count", config.sft.count, 1, int64_t{1} << 40));

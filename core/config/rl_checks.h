@@ -13,7 +13,7 @@ absl::Status ValidateTasks(const std::vector<TaskConfig>& tasks);
 // A source that names a task names one of these.
 absl::Status ValidateTaskSource(const std::string& key, const SourceConfig& source,
                                 const std::vector<TaskConfig>& tasks);
-// Of stages sft and grpo.
+// Of all stages but pretrain.
 absl::Status ValidateFineTuning(const Config& config);
 
 }  // namespace conclave::core

@@ -209,6 +209,21 @@ struct SftConfig {
   }
 };
 
+struct RejectConfig {
+  int64_t prompts = 4096;
+  int64_t samples = 4;
+  int64_t keep = 1;
+
+  template <class V>
+  void VisitFields(V& v) {
+    v.Field("prompts", prompts, "prompts", "drawn in all, rollout.prompts of them at a time");
+    v.Field("samples", samples, "samples", "of each prompt");
+    v.Field("keep", keep, "samples",
+            "of each prompt at most: those that the first reward finds right and that ended by themselves, the "
+            "shortest first, no text twice");
+  }
+};
+
 struct EvaluationConfig {
   int64_t prompts = 256;
   int64_t samples = 1;

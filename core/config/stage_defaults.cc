@@ -56,22 +56,26 @@ Config DefaultsFor(const YamlNode& root) {
   Config config;
   const std::string stage = TextAt(root, "stage");
   // Later stages neither predict ahead nor push tokens to other experts.
-  if (stage == "sft" || stage == "grpo") config.moe = {.bias_update_speed = 0, .balance_loss = 0, .mtp_weight = 0};
+  if (!stage.empty() && stage != "pretrain") config.moe = {.bias_update_speed = 0, .balance_loss = 0, .mtp_weight = 0};
   if (stage == "grpo") {
     config.optim.lr = 2e-4;
     config.optim.weight_decay = 0;
   }
-  if (stage == "sft") config.data.mask_documents = true;
+  if (stage == "sft" || stage == "distill") config.data.mask_documents = true;
   ApplyPreset(TextAt(root, "grpo.preset"), config.grpo);
   return config;
 }
 
 void FillFromOthers(const YamlNode& root, Config& config) {
-  if (config.stage != "sft" && config.stage != "grpo") return;
+  if (config.stage == "pretrain") return;
+  const bool draws = config.stage != "sft";
+  const int64_t longest = config.data.max_prompt_tokens + config.rollout.max_tokens;
+  if (config.stage == "distill" && FindPath(root, "data.sequence_length") == nullptr) {
+    config.data.sequence_length = std::max(config.data.sequence_length, longest);
+  }
   if (config.stage == "grpo" && FindPath(root, "data.sequence_length") == nullptr) {
     // Long rows: less of them is left over at their ends.
-    config.data.sequence_length =
-        std::max(kRolloutRow, 2 * (config.data.max_prompt_tokens + config.rollout.max_tokens));
+    config.data.sequence_length = std::max(kRolloutRow, 2 * longest);
   }
   const auto all_tasks = [&](const char* split, std::vector<SourceConfig>& sources) {
     for (const TaskConfig& task : config.tasks) {
@@ -80,7 +84,7 @@ void FillFromOthers(const YamlNode& root, Config& config) {
       source.split = split;
     }
   };
-  if (config.stage == "grpo" && config.data.prompts.empty()) all_tasks("train", config.data.prompts);
+  if (draws && config.data.prompts.empty()) all_tasks("train", config.data.prompts);
   if (FindPath(root, "data.validation") == nullptr && config.data.validation_fraction == 0) {
     all_tasks("held_out", config.data.validation);
   }

@@ -71,6 +71,28 @@ TEST(Config, EachRuleOfReinforcementLearningNamesKeyValueAndReason) {
                   {"sft.loss=x", "sft.loss: x is unknown; choose from answers, last, all"}});
 }
 
+TEST(Config, EachRuleOfRejectionNamesKeyValueAndReason) {
+  constexpr char kTask[] = "tasks: {name: addition}\nreward: [{name: math}]\n";
+  ExpectMessages(std::string("stage: reject\nmodel: {from: a}\n") + kTask,
+                 {{"reject.prompts=0", "reject.prompts: 0 is outside 1 .."},
+                  {"reject.samples=4097", "reject.samples: 4097 is outside 1 .. 4096"},
+                  {"reject.keep=0", "reject.keep: 0 is outside 1 .."},
+                  {"reject.keep=5", "reject.keep: 5 is more than the reject.samples, 4, that each prompt has"},
+                  {"model.from=\"\"", "model.from: \"\" is empty; stage reject needs the folder of a model"},
+                  {"tasks=[]", "data.prompts: no problems to solve"},
+                  {"reward=[]", "reward: nothing says what a response is worth"},
+                  {"rollout.temperature=0", "reject.samples: 4 of a prompt would be the same"},
+                  {"rollout.top_p=0.9", "ok"},
+                  {"rollout.ignore_eos=true", "rollout.ignore_eos: true leaves no response finished"},
+                  {"data.sequence_length=1", "ok"}});
+  ExpectMessages(std::string("stage: distill\nteacher: a\n") + kTask,
+                 {{"teacher=\"\"", "teacher: \"\" is empty; stage distill needs the folder of a model"},
+                  {"distill.keep=5", "distill.keep: 5 is more than the distill.samples, 4"},
+                  {"reject.keep=5", "ok"},
+                  {"sft.loss=x", "sft.loss: x is unknown"},
+                  {"data.sequence_length=100", "data.sequence_length: 100 has no room for a prompt"}});
+}
+
 TEST(Config, APresetDecidesWhatIsNotGiven) {
   const auto dapo = ParseConfig(std::string(kGrpo) + "grpo: {preset: dapo, clip: {low: 0.1}}\n", "a.yaml", {});
   ASSERT_TRUE(dapo.ok()) << dapo.status();
@@ -91,7 +113,7 @@ TEST(Config, APresetDecidesWhatIsNotGiven) {
 TEST(Config, EachRuleNamesKeyValueAndReason) {
   ExpectMessages(
       kRun,
-      {{"stage=dpo", "stage: dpo is unknown; choose from pretrain, sft, grpo"},
+      {{"stage=dpo", "stage: dpo is unknown; choose from pretrain, sft, grpo, reject, distill"},
        {"precision=fp16", "precision: fp16 is unknown; choose from f32, bf16"},
        {"data.tokenizer=\"\"", "data.tokenizer: \"\" is empty"},
        {"data.train=[]", "data.train: no source of training text"},

@@ -47,6 +47,36 @@ std::string Common(const std::string& stages) {
          stages;
 }
 
+constexpr char kDistillation[] =
+    "model: {hidden_size: 32, max_position_embeddings: 512}\n"
+    "tasks: {name: addition}\n"
+    "reward: [{name: math}]\n"
+    "run: {dir: runs/d}\n"
+    "stages:\n"
+    "  - {name: base, stage: sft, sft: {data: demos}}\n"
+    "  - {name: kept, stage: reject, from: base, reject: {prompts: 9}}\n"
+    "  - {name: after, stage: sft, from: base, sft: {data: kept}}\n"
+    "  - {name: small, stage: distill, teacher: after, model: {model_type: qwen2}}\n";
+
+TEST(Recipe, SamplesAndTeachersAreThoseOfStages) {
+  const Recipe recipe = MustParse(kDistillation);
+  ASSERT_EQ(recipe.stages.size(), 4u);
+  EXPECT_EQ(recipe.stages[1].config.model.from, "runs/d/stages/base");
+  const DataConfig& data = recipe.stages[2].config.data;
+  ASSERT_EQ(data.train.size(), 1u);
+  EXPECT_EQ(data.train[0].path, "runs/d/stages/kept/data/reject.jsonl");
+  EXPECT_EQ(recipe.stages[2].config.sft.data, "");
+  EXPECT_EQ(recipe.stages[3].config.teacher, "runs/d/stages/after");
+  EXPECT_EQ(WriteRecipe(MustParse(WriteRecipe(recipe))), WriteRecipe(recipe));
+  EXPECT_EQ(MustParse(kDistillation, {"stages.small.teacher=hub/big"}).stages[3].config.teacher, "hub/big");
+  EXPECT_NE(Error(kDistillation, {"stages.small.teacher=nobody"}).find("teacher: no stage is named"),
+            std::string::npos);
+  EXPECT_NE(Error(kDistillation, {"stages.after.sft.data=base"})
+                .find("sft.data: base is of stage sft, which writes no samples; name one of stage reject"),
+            std::string::npos);
+  EXPECT_NE(Error(kDistillation, {"stages.after.sft.data=nobody"}).find("data: no stage is named"), std::string::npos);
+}
+
 TEST(Recipe, StagesAreWhatFilesOfTheirOwnWouldSay) {
   const Recipe recipe = MustParse(kRecipe);
   ASSERT_EQ(recipe.stages.size(), 5u);
