@@ -190,7 +190,8 @@ TEST(Recipe, SaysWhatIsWrongAndWhere) {
       {"  - {name: b, control: maybe}\n", "r.yaml:5:24: stage b: control: \"maybe\" is neither true nor false"},
       {"  - {name: b, optim: {lrr: 1}}\n", "r.yaml:5:23: stage b: unknown key optim.lrr; did you mean optim.lr?"},
       {"  - {name: b, optim: {lr: fast}}\n", "r.yaml:5:27: stage b: optim.lr: \"fast\" is not a number"},
-      {"  - {name: b, stage: rl}\n", "r.yaml:5:22: stage b: stage: rl is unknown; choose from pretrain, sft, grpo"},
+      {"  - {name: b, stage: rl}\n",
+       "r.yaml:5:22: stage b: stage: rl is unknown; choose from pretrain, sft, grpo, reject, distill"},
       {"  - {name: b, batch: {sequences: 0}}\n", "r.yaml:5:34: stage b: batch.sequences: 0 is outside 1 .. 1048576"},
   };
   for (const auto& [stages, error] : cases) EXPECT_EQ(Error(Common(stages)), error) << stages;
