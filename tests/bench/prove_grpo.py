@@ -18,7 +18,8 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--seeds", default="1,2,3")
 parser.add_argument("--dir", default="runs/proof")
 parser.add_argument("--binary", default="build/release/conclave")
-parser.add_argument("--steps", type=int, default=100, help="of GRPO, and updates of the controls")
+parser.add_argument("--random-steps", type=int, default=30)
+parser.add_argument("--steps", type=int, default=125, help="of GRPO, and updates of more_sft")
 options = parser.parse_args()
 root = pathlib.Path(__file__).resolve().parents[2]
 
@@ -47,7 +48,8 @@ def proof(seed):
     after = f"model.from={run('cold_start')}"
     stages["grpo"] = train("addition_grpo.yaml", run("grpo"), seeded, after, f"train.steps={steps}")
     stages["more_sft"] = train("addition_sft.yaml", run("more_sft"), seeded, after, f"train.steps={steps}", f"train.validate_every={steps}")
-    stages["random_rewards"] = train("addition_grpo.yaml", run("random_rewards"), seeded, after, f"train.steps={steps}",
+    stages["random_rewards"] = train("addition_grpo.yaml", run("random_rewards"), seeded, after,
+                                     f"train.steps={options.random_steps}",
                                      "reward=[{name: math, weight: 0}, {name: random}]")
     return stages
 
