@@ -25,6 +25,24 @@ absl::Status CheckOptions(const TrainOptions& options) {
   return UsageError("--trace: is of one stage; add --stage NAME");
 }
 
+// As the model it starts from, as its teacher, or as its data.
+bool Reads(const core::StagePlan& plan, const core::StagePlan& input) {
+  const std::string& dir = input.config.run.dir;
+  const std::vector<core::SourceConfig>& train = plan.config.data.train;
+  return plan.from == input.name || plan.config.teacher == dir ||
+         std::any_of(train.begin(), train.end(),
+                     [&](const core::SourceConfig& source) { return source.path.starts_with(dir + "/"); });
+}
+
+std::string MissingText(const core::StagePlan& plan, const core::StagePlan& input) {
+  if (input.config.stage == "reject") {
+    return absl::StrFormat("stage %s learns from %s, which is not done: no samples in %s", plan.name, input.name,
+                           input.config.run.dir);
+  }
+  return absl::StrFormat("stage %s starts from %s, which is not done: no checkpoint of step %d in %s", plan.name,
+                         input.name, input.config.train.steps, input.config.run.dir);
+}
+
 class RecipeRun {
  public:
   RecipeRun(const core::Recipe& recipe, const TrainOptions& options, parallel::Job& job)
@@ -33,7 +51,7 @@ class RecipeRun {
   // Nothing: go on with the next stage.
   absl::StatusOr<std::optional<ExitCode>> Run(const core::StagePlan& plan) {
     RETURN_IF_ERROR(ShowPicture(plan.name));
-    ASSIGN_OR_RETURN(const bool ready, HasInput(plan));
+    ASSIGN_OR_RETURN(const bool ready, HasInputs(plan));
     if (!ready) return std::nullopt;
     ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(plan.config.run.dir, options_, job_));
     ASSIGN_OR_RETURN(const ExitCode code, TrainIn(folder, plan.config, options_, job_));
@@ -77,16 +95,16 @@ class RecipeRun {
     return OnFirst(job_, [this] { return StoreReport(recipe_); });
   }
 
-  // Whether the stage that `plan` starts from is done; a dry run says that it is not, and goes on.
-  absl::StatusOr<bool> HasInput(const core::StagePlan& plan) {
-    const core::StagePlan* from = recipe_.Find(plan.from);
-    if (from == nullptr) return true;
+  // Whether what `plan` reads of other stages is there; a dry run says that it is not, and goes on.
+  absl::StatusOr<bool> HasInputs(const core::StagePlan& plan) {
     std::string missing;
     RETURN_IF_ERROR(OnFirst(job_, [&]() -> absl::Status {
-      ASSIGN_OR_RETURN(const bool done, IsDone(from->config));
-      if (done) return absl::OkStatus();
-      missing = absl::StrFormat("stage %s starts from %s, which is not done: no checkpoint of step %d in %s", plan.name,
-                                from->name, from->config.train.steps, from->config.run.dir);
+      for (const core::StagePlan& input : recipe_.stages) {
+        if (!Reads(plan, input)) continue;
+        ASSIGN_OR_RETURN(const bool done, IsDone(input.config));
+        if (!done) missing = MissingText(plan, input);
+      }
+      if (missing.empty()) return absl::OkStatus();
       if (!options_.dry_run) return absl::FailedPreconditionError(missing + "; run that stage first");
       PrintLine(missing);
       return absl::OkStatus();
