@@ -199,7 +199,11 @@ absl::Status Validate(const Config& config) {
   RETURN_IF_ERROR(ValidateData(config));
   if (config.stage != "pretrain") RETURN_IF_ERROR(ValidateFineTuning(config));
   RETURN_IF_ERROR(ValidateModel(config));
-  RETURN_IF_ERROR(ValidateBatch(config.batch, config.data.sequence_length));
+  if (config.stage == "grpo") {  // its rows follow from its rollouts
+    RETURN_IF_ERROR(InRange("batch.micro_sequences", config.batch.micro_sequences, 0, kMaxRows));
+  } else {
+    RETURN_IF_ERROR(ValidateBatch(config.batch, config.data.sequence_length));
+  }
   RETURN_IF_ERROR(ValidateOptim(config.optim));
   RETURN_IF_ERROR(ValidateMoe(config.moe));
   RETURN_IF_ERROR(ValidateParallel(config.parallel));

@@ -19,7 +19,7 @@ parser.add_argument("--seeds", default="1,2,3")
 parser.add_argument("--dir", default="runs/proof")
 parser.add_argument("--binary", default="build/release/conclave")
 parser.add_argument("--random-steps", type=int, default=30)
-parser.add_argument("--steps", type=int, default=125, help="of GRPO, and updates of more_sft")
+parser.add_argument("--steps", type=int, default=150, help="of GRPO, and updates of more_sft")
 options = parser.parse_args()
 root = pathlib.Path(__file__).resolve().parents[2]
 
