@@ -18,7 +18,7 @@ struct EndingRule {
   const data::Tokenizer* tokenizer = nullptr;  // with `stop`
 
   // Whether the response ends with its last token, and how.
-  bool operator()(const Completion& response, Ending& ending) const;
+  bool operator()(const Completion& completion, Ending& ending) const;
 };
 
 }  // namespace conclave::rl

@@ -2,7 +2,6 @@
 #include "rl/generator.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -123,14 +122,7 @@ absl::Status Generator::AllocateStages() {
   return absl::OkStatus();
 }
 
-int64_t Generator::cache_bytes() const {
-  int64_t bytes = 0;
-  for (const auto& decode : decode_) bytes += decode->cache_bytes();
-  return bytes;
-}
-
 std::vector<Completion> Generator::Generate(std::vector<Request> requests, const SlotQueue::HasEnded& has_ended) {
-  const auto start = std::chrono::steady_clock::now();
   std::vector<std::unique_ptr<Wave>> waves;
   const size_t count = requests.size();
   const bool filtered = options_.top_p < 1 || options_.top_k > 0 || options_.min_p > 0;
@@ -165,8 +157,6 @@ std::vector<Completion> Generator::Generate(std::vector<Request> requests, const
   for (auto& wave : waves) {
     for (Completion& completion : wave->queue.TakeCompletions()) completions.push_back(std::move(completion));
   }
-  for (const Completion& completion : completions) speed_.tokens += static_cast<int64_t>(completion.tokens.size());
-  speed_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return completions;
 }
 
@@ -206,7 +196,6 @@ void Generator::PlanReading(Wave& wave, int64_t length) {
     std::copy(prompt.begin(), prompt.end(), wave.tokens.begin() + row * length);
     for (size_t i = 0; i < prompt.size(); ++i) wave.positions[row * length + i] = static_cast<int32_t>(i);
     wave.num_drawn += wave.prompts[row].samples;
-    speed_.prompt_tokens += static_cast<int64_t>(prompt.size());
   }
   wave.group_rows = GatherFromExperts(wave.rows);
 }
@@ -223,7 +212,6 @@ void Generator::PlanDecoding(Wave& wave) {
     wave.tokens[slot] = wave.queue.CompletionIn(slot).tokens.back();
     wave.positions[slot] = static_cast<int32_t>(wave.queue.PositionIn(slot));
   }
-  speed_.rows_computed += wave.rows;
 }
 
 void Generator::TakeResults(Wave& wave) {

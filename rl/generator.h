@@ -34,12 +34,6 @@ struct GeneratorOptions {
   int64_t max_samples = 1;          // of a request at most
 };
 
-struct GeneratorSpeed {
-  int64_t prompt_tokens = 0, tokens = 0;  // read, drawn, on this rank's pipeline
-  int64_t rows_computed = 0;              // of decoding calls, and of them
-  double seconds = 0;
-};
-
 class Generator {
  public:
   // Collective. `model`: of this rank, under the layout; both outlive the generator.
@@ -49,9 +43,6 @@ class Generator {
   // The responses to this rank's requests, which are those of all ranks of its pipeline, in order. Collective.
   // `has_ended`: see SlotQueue; a pure function, the same on all ranks of a pipeline.
   std::vector<Completion> Generate(std::vector<Request> requests, const SlotQueue::HasEnded& has_ended);
-
-  int64_t cache_bytes() const;
-  const GeneratorSpeed& speed() const { return speed_; }
 
  private:
   // A part of this rank's samples, on its way round the pipeline.
@@ -110,7 +101,6 @@ class Generator {
   std::vector<int32_t> drawn_tokens_;
   std::vector<float> drawn_log_probs_, drawn_filtered_, drawn_entropy_;
   std::vector<Drawn> drawn_;
-  GeneratorSpeed speed_;
 };
 
 // What the draw at a position is keyed by, beside the seed.

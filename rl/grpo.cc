@@ -208,7 +208,7 @@ void Grpo::ComputeLogProbs(optim::LogProbs& log_probs, std::vector<float> Episod
   const int64_t prompts = config_.rollout.prompts;
   for (size_t begin = 0; begin < groups_.size(); begin += prompts) {
     const std::span<Group> some = std::span(groups_).subspan(begin, std::min<size_t>(prompts, groups_.size() - begin));
-    PackedBatch packed = PackEpisodes(some, Counted::kOnly, config_.data.sequence_length);
+    PackedBatch packed = PackEpisodes(some, config_.data.sequence_length);
     if (packed.episodes.empty()) continue;
     std::vector<float> values(packed.batch.tokens.size());
     log_probs.Compute(packed.batch, static_cast<float>(config_.rollout.temperature), values);
@@ -281,8 +281,7 @@ absl::Status Grpo::Update(int64_t step, GrpoMetrics& metrics) {
   const int64_t updates = UpdatesPerStep(config_.grpo);
   int64_t tokens = 0, places = 0;
   for (int64_t update = 0; update < updates; ++update) {
-    PackedBatch packed =
-        PackEpisodes(Minibatch(update % config_.grpo.minibatches), Counted::kOnly, config_.data.sequence_length);
+    PackedBatch packed = PackEpisodes(Minibatch(update % config_.grpo.minibatches), config_.data.sequence_length);
     const bool fresh = update == 0 && (groups_.empty() || groups_[0].episodes[0].version == step - 1);
     FillPolicy(config_.grpo, config_.rollout.max_tokens,
                fresh ? core::PolicyPass::kOnPolicy : core::PolicyPass::kOffPolicy, packed);

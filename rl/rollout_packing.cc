@@ -41,11 +41,11 @@ int64_t MostRows(int64_t episodes, int64_t longest, int64_t length) {
   return std::min(episodes, filled);
 }
 
-PackedBatch PackEpisodes(std::span<Group> groups, Counted counted, int64_t length) {
+PackedBatch PackEpisodes(std::span<Group> groups, int64_t length) {
   PackedBatch out;
   for (Group& group : groups) {
     for (Episode& episode : group.episodes) {
-      if (counted == Counted::kOnly && (!group.kept || !episode.counted)) continue;
+      if (!group.kept || !episode.counted) continue;
       out.episodes.push_back({.episode = &episode, .group = &group});
     }
   }

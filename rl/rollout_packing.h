@@ -31,9 +31,8 @@ struct PackedBatch {
   int64_t tokens = 0;  // of documents: the rest of the rows is padding
 };
 
-// Of episodes that count, in groups that are kept, or (kAll) of all. `batch` has labels, without what the loss reads.
-enum class Counted { kOnly, kAll };
-PackedBatch PackEpisodes(std::span<Group> groups, Counted counted, int64_t length);
+// Of episodes that count, in groups that are kept. `batch` has labels, without what the loss reads.
+PackedBatch PackEpisodes(std::span<Group> groups, int64_t length);
 
 // Sets batch.policy: weights by config.aggregate over all responses of the batch (each at most max_tokens long),
 // advantages and log-probabilities of the episodes.

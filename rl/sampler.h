@@ -46,7 +46,6 @@ class Sampler {
   std::vector<std::string> RewardNames() const { return parts_.rewards.Names(); }
 
   const SamplerSeconds& seconds() const { return seconds_; }
-  const GeneratorSpeed& speed() const { return generator_->speed(); }
 
  private:
   Sampler(const Parts& parts, const core::RolloutConfig& rollout, uint64_t seed, std::string prefill)

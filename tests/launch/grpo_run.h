@@ -25,7 +25,7 @@ inline std::string WithoutRolloutTimes(const std::string& metrics) {
   return out;
 }
 
-class GrpoRun {
+class GrpoRun : public ConfiguredRun {
  public:
   static constexpr int kSteps = 20;
 
@@ -50,23 +50,8 @@ class GrpoRun {
             Dir() + "\"}\n");
   }
 
-  const TemporaryFolder& folder() const { return folder_; }
-  std::string Dir() const { return folder_ / "run"; }
   std::string Metrics() const { return WithoutRolloutTimes(ReadFile(Dir() + "/metrics.jsonl")); }
   std::string Rollout(int step) const { return ReadFile(Dir() + "/rollouts/step_" + std::to_string(step) + ".jsonl"); }
-  std::string Hash() const { return RunConclave(folder_, {"inspect", Dir(), "--hash"}).out; }
-
-  std::vector<std::string> TrainArguments(std::vector<std::string> overrides = {}) const {
-    std::vector<std::string> arguments = {"train", folder_ / "config.yaml", "--threads", "1"};
-    arguments.insert(arguments.end(), overrides.begin(), overrides.end());
-    return arguments;
-  }
-  Outcome Train(std::vector<std::string> overrides = {}) const {
-    return RunConclave(folder_, TrainArguments(std::move(overrides)));
-  }
-
- private:
-  TemporaryFolder folder_;
 };
 
 }  // namespace conclave::launch

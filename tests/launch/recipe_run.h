@@ -10,7 +10,7 @@
 
 namespace conclave::launch {
 
-class RecipeFiles {
+class RecipeFiles : public ConfiguredRun {
  public:
   static constexpr const char* kStages[] = {"base", "cold", "rl", "more"};
 
@@ -40,18 +40,7 @@ class RecipeFiles {
             "  - {name: more, stage: sft, from: cold, sft: {data: demos, count: 30}, control: true}\n");
   }
 
-  const TemporaryFolder& folder() const { return folder_; }
-  std::string Dir() const { return folder_ / "run"; }
   std::string StageDir(const std::string& stage) const { return Dir() + "/stages/" + stage; }
-
-  std::vector<std::string> TrainArguments(std::vector<std::string> more = {}) const {
-    std::vector<std::string> arguments = {"train", folder_ / "config.yaml", "--threads", "1"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return arguments;
-  }
-  Outcome Train(std::vector<std::string> more = {}) const {
-    return RunConclave(folder_, TrainArguments(std::move(more)));
-  }
 
   // State and scores of all stages, and what the run tells of them, without what a clock decides.
   std::string Everything() const {
@@ -66,9 +55,6 @@ class RecipeFiles {
     }
     return all + summary.dump(1) + WithoutRolloutTimes(ReadFile(Dir() + "/metrics.jsonl"));
   }
-
- private:
-  TemporaryFolder folder_;
 };
 
 }  // namespace conclave::launch

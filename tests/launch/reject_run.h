@@ -54,7 +54,7 @@ class SampledModel {
   TemporaryFolder folder_;
 };
 
-class RejectRun {
+class RejectRun : public ConfiguredRun {
  public:
   // `options`: what the stage is, as YAML.
   explicit RejectRun(const std::string& options) {
@@ -73,25 +73,10 @@ class RejectRun {
            "train: {steps: 30, checkpoint_every: 4, init_std: 0.1}\n";
   }
 
-  const TemporaryFolder& folder() const { return folder_; }
-  std::string Dir() const { return folder_ / "run"; }
   std::string File() const { return Dir() + "/data/reject.jsonl"; }
   std::string Lines() const { return ReadFile(File()); }
   std::string TeacherLines() const { return ReadFile(Dir() + "/data/teacher.jsonl"); }
   std::string Metrics() const { return WithoutRolloutTimes(ReadFile(Dir() + "/metrics.jsonl")); }
-  std::string Hash() const { return RunConclave(folder_, {"inspect", Dir(), "--hash"}).out; }
-
-  std::vector<std::string> TrainArguments(std::vector<std::string> overrides = {}) const {
-    std::vector<std::string> arguments = {"train", folder_ / "config.yaml", "--threads", "1"};
-    arguments.insert(arguments.end(), overrides.begin(), overrides.end());
-    return arguments;
-  }
-  Outcome Train(std::vector<std::string> overrides = {}) const {
-    return RunConclave(folder_, TrainArguments(std::move(overrides)));
-  }
-
- private:
-  TemporaryFolder folder_;
 };
 
 // Until it is done, started again and again.

@@ -27,8 +27,28 @@ inline std::string WithoutTimes(const std::string& metrics) {
 
 inline int64_t CountLines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
 
+// A folder with config.yaml, and the run in it.
+class ConfiguredRun {
+ public:
+  const TemporaryFolder& folder() const { return folder_; }
+  std::string Dir() const { return folder_ / "run"; }
+
+  std::vector<std::string> TrainArguments(std::vector<std::string> more = {}) const {
+    std::vector<std::string> arguments = {"train", folder_ / "config.yaml", "--threads", "1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  Outcome Train(std::vector<std::string> more = {}) const {
+    return RunConclave(folder_, TrainArguments(std::move(more)));
+  }
+  std::string Hash() const { return RunConclave(folder_, {"inspect", Dir(), "--hash"}).out; }
+
+ protected:
+  TemporaryFolder folder_;
+};
+
 // Text, config and a run folder named `run` inside of a temporary folder.
-class TinyRun {
+class TinyRun : public ConfiguredRun {
  public:
   TinyRun() {
     std::string text;
@@ -53,22 +73,7 @@ class TinyRun {
             Dir() + "\"}\n");
   }
 
-  const TemporaryFolder& folder() const { return folder_; }
-  std::string Dir() const { return folder_ / "run"; }
   std::string Metrics() const { return Dir() + "/metrics.jsonl"; }
-
-  std::vector<std::string> TrainArguments(std::vector<std::string> overrides = {}) const {
-    std::vector<std::string> arguments = {"train", folder_ / "config.yaml", "--threads", "1"};
-    arguments.insert(arguments.end(), overrides.begin(), overrides.end());
-    return arguments;
-  }
-  Outcome Train(std::vector<std::string> overrides = {}) const {
-    return RunConclave(folder_, TrainArguments(std::move(overrides)));
-  }
-  std::string Hash() const { return RunConclave(folder_, {"inspect", Dir(), "--hash"}).out; }
-
- private:
-  TemporaryFolder folder_;
 };
 
 }  // namespace conclave::launch

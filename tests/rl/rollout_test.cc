@@ -168,9 +168,8 @@ TEST(Packing, HoldsEveryCountedEpisodeOnce) {
   std::vector<Group> groups = RandomGroups(13, 4, 30);
   groups[3].kept = false;
   groups[5].episodes[2].counted = false;
-  PackedBatch packed = PackEpisodes(groups, Counted::kOnly, kLength);
+  PackedBatch packed = PackEpisodes(groups, kLength);
   ASSERT_EQ(packed.episodes.size(), 12u * 4 - 1);
-  EXPECT_EQ(PackEpisodes(groups, Counted::kAll, kLength).episodes.size(), 13u * 4);
   EXPECT_LE(packed.batch.rows, MostRows(12 * 4 - 1, 29, kLength));
   std::set<int64_t> taken;
   int64_t labels = 0;
@@ -203,13 +202,13 @@ TEST(Packing, NeedsNoMoreRowsThanItSays) {
   for (uint64_t trial = 0; trial < 200; ++trial) {
     const int64_t longest = 2 + Random(trial, 5) % 30, length = longest + Random(trial, 6) % 60;
     std::vector<Group> groups = RandomGroups(1 + Random(trial, 7) % 20, 1 + Random(trial, 8) % 4, longest);
-    const PackedBatch packed = PackEpisodes(groups, Counted::kAll, length);
+    const PackedBatch packed = PackEpisodes(groups, length);
     EXPECT_LE(packed.batch.rows, MostRows(packed.episodes.size(), longest, length));
   }
 }
 
 double SumOfWeights(const core::GrpoConfig& config, std::vector<Group> groups) {
-  PackedBatch packed = PackEpisodes(groups, Counted::kOnly, 40);
+  PackedBatch packed = PackEpisodes(groups, 40);
   FillPolicy(config, 20, core::PolicyPass::kOnPolicy, packed);
   double sum = 0;
   for (const float weight : packed.batch.policy->weights) sum += weight;
@@ -238,7 +237,7 @@ TEST(Packing, GivesTheLossWhatItReads) {
   special.importance.assign(special.completion.tokens.size(), 0.5f);
   core::GrpoConfig config;
   config.aggregate = "token";
-  PackedBatch packed = PackEpisodes(groups, Counted::kOnly, 24);
+  PackedBatch packed = PackEpisodes(groups, 24);
   FillPolicy(config, 20, core::PolicyPass::kOffPolicy, packed);
   const core::PolicyTargets& policy = *packed.batch.policy;
   EXPECT_TRUE(policy.reference_log_probs.empty());
