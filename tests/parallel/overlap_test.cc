@@ -32,15 +32,15 @@ TEST(Overlap, HidesTheExchangesThatTheDesignSaysWithTheSameBits) {
   RunSetup setup = Slow("dualpipev");
   setup.config.parallel.overlap = false;
   const RunResult serial = TrainOnRanks(setup);
-  setup.config.parallel.overlap = true;
-  const RunResult overlapped = TrainOnRanks(setup);
-  EXPECT_EQ(overlapped.hash, serial.hash);
-  EXPECT_EQ(overlapped.figures, serial.figures);
   // Counts, tokens, rows one after the other in a forward; gradients, rows in a backward, which lie beside them.
   const StageCost cost{.forward = 3 * kDelay, .backward_input = 2 * kDelay, .backward_weight = 0};
   const Schedule schedule = *MakeSchedule("dualpipev", {2, kMicros, 1});
   const double serial_model = Simulate(schedule, {.stages = {cost}}).makespan;
   const double overlapped_model = Simulate(schedule, {.stages = {cost}, .overlap = 3.0 / 5}).makespan;
+  setup.config.parallel.overlap = true;
+  const RunResult overlapped = testing::TrainOnRanksWithin(1.25 * overlapped_model, setup);
+  EXPECT_EQ(overlapped.hash, serial.hash);
+  EXPECT_EQ(overlapped.figures, serial.figures);
   RecordProperty("serial", std::to_string(serial.seconds / serial_model));
   RecordProperty("overlapped", std::to_string(overlapped.seconds / overlapped_model));
   RecordProperty("saved_model", std::to_string(1 - overlapped_model / serial_model));

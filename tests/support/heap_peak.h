@@ -14,12 +14,6 @@
 
 namespace conclave::testing {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-inline constexpr double kSlowdown = 10;  // what a limit of time grows by in such builds
-#else
-inline constexpr double kSlowdown = 1;
-#endif
-
 inline std::atomic<int64_t> heap_bytes{0}, heap_peak{0};
 
 // The peak since its construction, above what was held then.

@@ -88,4 +88,12 @@ inline RunResult TrainOnRanks(const RunSetup& setup) {
   return results[0];
 }
 
+// The first run that takes at most `seconds`, of at most five: on a busy machine a rank may wait for its turn. The last
+// one if all take longer.
+inline RunResult TrainOnRanksWithin(double seconds, const RunSetup& setup) {
+  RunResult result = TrainOnRanks(setup);
+  for (int run = 1; run < 5 && result.seconds > seconds; ++run) result = TrainOnRanks(setup);
+  return result;
+}
+
 }  // namespace conclave::testing
