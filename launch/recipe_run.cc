@@ -11,7 +11,7 @@
 #include "core/base/status_macros.h"
 #include "launch/banner.h"
 #include "launch/ranks.h"
-#include "launch/recipe_report.h"
+#include "launch/report/recipe_report.h"
 #include "launch/run_folder.h"
 #include "launch/signals.h"
 #include "launch/stage_scores.h"

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// A chart as inline SVG. It is drawn for the width of a phone and scales up to twice of it, so its text is read on
+// both; colours are classes of the page's style sheet, which knows light and dark.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launch/report/series.h"
+
+namespace conclave::launch {
+
+inline constexpr int kChartColors = 8;  // classes s0 to s7
+
+struct ChartLine {
+  enum class Form {
+    kLine,    // a value at each step: faint where they are many, with their mean over neighbours above
+    kPoints,  // measured now and then: dots with error bars, joined
+  };
+  std::string name;  // of the legend and of tooltips
+  int color = 0;     // counts on beyond the last: then dashed
+  Form form = Form::kLine;
+  Series series;
+};
+
+struct Chart {
+  std::string title;
+  std::vector<ChartLine> lines;
+  std::optional<double> floor = {}, ceiling = {};  // what the axis of values shows at least
+};
+
+// A <figure> with the title, and "no data" where no line has a finite point.
+std::string ChartFigure(const Chart& chart);
+
+// "s2", "s2 dashed"
+std::string ColorClass(int color);
+
+// Names beside samples of their lines: one for several charts whose lines have the same colours.
+std::string ChartLegend(const std::vector<ChartLine>& lines);
+
+}  // namespace conclave::launch
