@@ -13,12 +13,17 @@
 namespace conclave::launch {
 namespace {
 
-constexpr double kWidth = 360, kHeight = 200;  // of the view box; a unit is a pixel on a phone
+constexpr double kWidth = 360, kHeight = 206;  // of the view box; a unit is a pixel on a phone
 constexpr double kLeft = 42, kRight = 350, kTop = 8, kBottom = 176;
-constexpr int kMostTicksX = 6, kMostTicksY = 5;
+constexpr int kMostTicksX = 7, kMostTicksY = 6;
 constexpr size_t kMostPoints = 400, kMostTooltips = 24;
 constexpr size_t kManyPoints = 60;      // from here on a mean over neighbours says more
-constexpr size_t kNeighbourShare = 40;  // of the points, to each side
+constexpr size_t kNeighbourShare = 60;  // of the points, to each side
+
+std::string ColorClass(const ChartLine& line) {
+  const bool dashed = line.stroke == ChartLine::Stroke::kDashed;
+  return absl::StrFormat("s%d%s", line.color % kChartColors, dashed ? " dashed" : "");
+}
 
 struct Range {
   double low = std::numeric_limits<double>::infinity(), high = -std::numeric_limits<double>::infinity();
@@ -112,7 +117,7 @@ class Plot {
 
 std::string LineSvg(const Plot& plot, const ChartLine& line) {
   const size_t count = line.series.size();
-  std::string svg = absl::StrFormat("<g class=\"%s\">", ColorClass(line.color));
+  std::string svg = absl::StrFormat("<g class=\"%s\">", ColorClass(line));
   Series shown = line.series;
   if (line.form == ChartLine::Form::kPoints) {
     svg += plot.Path(Thinned(shown, kMostPoints), "line") + plot.ErrorBars(Thinned(shown, kMostPoints));
@@ -162,10 +167,6 @@ std::string ChartSvg(const Chart& chart) {
 
 }  // namespace
 
-std::string ColorClass(int color) {
-  return absl::StrFormat("s%d%s", color % kChartColors, color >= kChartColors ? " dashed" : "");
-}
-
 std::string ChartFigure(const Chart& chart) {
   return absl::StrFormat("<figure><figcaption>%s</figcaption>%s</figure>\n", Escaped(chart.title), ChartSvg(chart));
 }
@@ -176,7 +177,7 @@ std::string ChartLegend(const std::vector<ChartLine>& lines) {
     html += absl::StrFormat(
         "<li><svg class=\"key\" viewBox=\"0 0 24 8\"><g class=\"%s\"><polyline class=\"line\" points=\"1,4 23,4\"/></g>"
         "</svg>%s</li>",
-        ColorClass(line.color), Escaped(line.name));
+        ColorClass(line), Escaped(line.name));
   }
   return html + "</ul>\n";
 }

@@ -18,9 +18,11 @@ struct ChartLine {
     kLine,    // a value at each step: faint where they are many, with their mean over neighbours above
     kPoints,  // measured now and then: dots with error bars, joined
   };
+  enum class Stroke { kSolid, kDashed };
   std::string name;  // of the legend and of tooltips
-  int color = 0;     // counts on beyond the last: then dashed
+  int color = 0;     // beyond the last they begin again
   Form form = Form::kLine;
+  Stroke stroke = Stroke::kSolid;
   Series series;
 };
 
@@ -32,9 +34,6 @@ struct Chart {
 
 // A <figure> with the title, and "no data" where no line has a finite point.
 std::string ChartFigure(const Chart& chart);
-
-// "s2", "s2 dashed"
-std::string ColorClass(int color);
 
 // Names beside samples of their lines: one for several charts whose lines have the same colours.
 std::string ChartLegend(const std::vector<ChartLine>& lines);

@@ -3,8 +3,6 @@
 
 #include <cmath>
 
-#include "absl/strings/str_format.h"
-
 namespace conclave::launch {
 namespace {
 
@@ -29,10 +27,16 @@ Comparison::Outcome Comparison::outcome() const {
   return difference > 0 ? Outcome::kBetter : Outcome::kWorse;
 }
 
-std::string Comparison::DifferenceText() const {
-  std::string text = absl::StrFormat("%+.3f +- %.3f", difference, error);
-  if (error > 0) text += absl::StrFormat(" (%.1f standard errors)", std::abs(difference) / error);
-  return text;
+std::string Comparison::Verdict() const {
+  switch (outcome()) {
+    case Outcome::kBetter:
+      return "better";
+    case Outcome::kWorse:
+      return other->control ? "the control wins" : "worse";
+    case Outcome::kNoDifference:
+      break;
+  }
+  return "no clear difference";
 }
 
 std::vector<Comparison> CompareWithControls(const core::Recipe& recipe, const std::vector<StageRow>& rows) {

@@ -22,8 +22,8 @@ struct Comparison {
 
   // A difference of less than two standard errors is none.
   Outcome outcome() const;
-  // "+0.489 +- 0.014 (35 standard errors)"
-  std::string DifferenceText() const;
+  // "better", "worse", "the control wins", "no clear difference"
+  std::string Verdict() const;
 };
 
 // Of stages that have scores. Rows are those of the recipe.

@@ -3,6 +3,7 @@
 // load in one small chart for each stage.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "launch/report/chart.h"
 #include "launch/report/sections.h"
@@ -11,8 +12,8 @@ namespace conclave::launch {
 namespace {
 
 constexpr const char* kNote =
-    "<p class=\"note\">Where steps are many, faint is each of them and bold the mean over a twentieth of them around "
-    "it.</p>\n";
+    "<p class=\"note\">Where steps are many, faint is each of them, and bold the mean of a step and its neighbours."
+    "</p>\n";
 
 // Scores at the end, and what the stage began with, belong to the curve of what was measured between.
 Series PassAt1(const Report& report, size_t stage) {
@@ -35,11 +36,16 @@ struct NamedFigure {
 std::vector<ChartLine> LinesOf(const Report& report, const std::vector<size_t>& stages, const std::string& figure) {
   std::vector<ChartLine> lines;
   for (const size_t stage : stages) {
-    lines.push_back(
-        {.name = report.NameOf(stage),
-         .color = static_cast<int>(lines.size()),
-         .form = figure == "pass_at_1" ? ChartLine::Form::kPoints : ChartLine::Form::kLine,
-         .series = figure == "pass_at_1" ? PassAt1(report, stage) : report.histories[stage].Figure(figure)});
+    const bool dashed = report.rows[stage].control || lines.size() >= kChartColors;
+    ChartLine line{.name = report.NameOf(stage),
+                   .color = static_cast<int>(lines.size()),
+                   .stroke = dashed ? ChartLine::Stroke::kDashed : ChartLine::Stroke::kSolid,
+                   .series = report.histories[stage].Figure(figure)};
+    if (figure == "pass_at_1") {
+      line.form = ChartLine::Form::kPoints;
+      line.series = PassAt1(report, stage);
+    }
+    lines.push_back(std::move(line));
   }
   return lines;
 }

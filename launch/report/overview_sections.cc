@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "absl/strings/str_format.h"
@@ -127,16 +128,21 @@ std::string Branch(const Report& report, const std::string& from) {
   return items.empty() ? "" : absl::StrFormat("<ul>%s</ul>", items);
 }
 
-std::string VerdictText(const Comparison& comparison) {
-  switch (comparison.outcome()) {
-    case Comparison::Outcome::kBetter:
-      return "better";
-    case Comparison::Outcome::kWorse:
-      return comparison.other->control ? "the control wins" : "worse";
-    case Comparison::Outcome::kNoDifference:
-      break;
+std::string ComparisonItem(const Comparison& comparison) {
+  using Outcome = Comparison::Outcome;
+  const Outcome outcome = comparison.outcome();
+  const char* css = outcome == Outcome::kBetter ? "better" : outcome == Outcome::kWorse ? "worse" : "same";
+  const StageRow &method = *comparison.method, &other = *comparison.other;
+  std::string errors;
+  if (comparison.error > 0) {
+    errors = absl::StrFormat(", %.1f standard errors", std::abs(comparison.difference) / comparison.error);
   }
-  return "no clear difference";
+  return absl::StrFormat(
+      "<li><span class=\"%s\">%s</span><span><b>%s</b> %.3f against %s <b>%s</b> %.3f</span><small>%+.3f &#177; %.3f%s"
+      "</small></li>\n",
+      css, comparison.Verdict(), Escaped(method.name), method.scores->pass_at_1.mean,
+      other.control ? "the control" : "its start", Escaped(other.name), other.scores->pass_at_1.mean,
+      comparison.difference, comparison.error, errors);
 }
 
 }  // namespace
@@ -173,27 +179,18 @@ std::string Headline(const Report& report) {
 }
 
 std::string ComparisonSection(const Report& report) {
-  std::string rows;
+  std::string items;
   for (const Comparison& comparison : CompareWithControls(report.recipe, report.rows)) {
-    const char* css = comparison.outcome() == Comparison::Outcome::kBetter  ? "better"
-                      : comparison.outcome() == Comparison::Outcome::kWorse ? "worse"
-                                                                            : "same";
-    rows += absl::StrFormat(
-        "<tr><th>%s <small>%.3f</small></th><td>%s <small>%.3f, %s</small></td><td class=\"number\">%s</td>"
-        "<td class=\"%s\">%s</td></tr>\n",
-        Escaped(comparison.method->name), comparison.method->scores->pass_at_1.mean, Escaped(comparison.other->name),
-        comparison.other->scores->pass_at_1.mean, comparison.other->control ? "control" : "its start",
-        comparison.DifferenceText(), css, VerdictText(comparison));
+    items += ComparisonItem(comparison);
   }
-  if (rows.empty()) return "";
-  return Section("Does it beat its controls?",
-                 "<div class=\"scroll\"><table><tr><th>stage</th><th>against</th><th class=\"number\">difference in "
-                 "pass@1</th><th>so it is</th></tr>\n" +
-                     rows +
-                     "</table></div>\n<p class=\"note\">pass@1 is the share of samples that solve a held-out problem, "
-                     "beside each name. Errors are standard errors, of a difference as if both had solved other "
-                     "problems, which is cautious; below two of them no difference is claimed. A control is what a "
-                     "method must beat to be worth its cost, and may win.</p>\n");
+  if (items.empty()) return "";
+  return Section(
+      "Does it beat its controls?",
+      "<ul class=\"compare\">\n" + items +
+          "</ul>\n<p class=\"note\">Numbers are pass@1, the share of samples that solve a held-out problem. "
+          "Standard errors of differences are taken as if both had solved other problems, which is cautious; "
+          "below two of them no difference is claimed. A control is what a method must beat to be worth its "
+          "cost, and may win.</p>\n");
 }
 
 std::string PictureSection(const Report& report) {

@@ -29,7 +29,7 @@ small, .note, .lead { color: var(--muted); }
 small { font-size: .84em; }
 .lead { margin: 2px 0 16px; }
 .note { font-size: .87rem; margin: 10px 0 0; }
-header dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px 24px; margin: 0;
+header dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px 24px; margin: 0;
   padding: 16px; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 dt { font-size: .8rem; color: var(--muted); }
 dd { margin: 0; overflow-wrap: anywhere; }
@@ -44,11 +44,17 @@ th small { font-weight: 400; }
 .number { text-align: right; }
 .group th { padding-top: 16px; font-weight: 400; color: var(--muted); }
 .better { color: var(--better); } .worse { color: var(--worse); } .same { color: var(--muted); }
+th:first-child { position: sticky; left: 0; background: var(--card); }
+.compare { list-style: none; margin: 0; padding: 0; font-variant-numeric: tabular-nums; }
+.compare li { display: grid; grid-template-columns: 10.5em 1fr auto; gap: 0 12px; align-items: baseline; padding: 6px 0; }
+.compare li + li { border-top: 1px solid var(--line); }
+.compare span, .compare small { min-width: 0; overflow-wrap: anywhere; }
 .tree ul { list-style: none; margin: 0; padding: 0; }
 .tree ul ul { margin-left: 12px; padding-left: 16px; border-left: 2px solid var(--line); }
 .tree li { position: relative; }
 .tree ul ul > li::before { content: ""; position: absolute; left: -16px; top: 26px; width: 12px; border-top: 2px solid
   var(--line); }
+.node > div:first-child { min-width: 0; overflow-wrap: anywhere; }
 .node { display: flex; justify-content: space-between; gap: 12px; align-items: center; padding: 6px 0; line-height: 1.3; }
 .node i { font-style: normal; font-size: .75rem; color: var(--muted); border: 1px solid var(--line); border-radius: 9px;
   padding: 0 7px; }
@@ -77,10 +83,19 @@ figcaption { font-size: .87rem; margin-bottom: 2px; }
 pre, code, .response { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .84rem; }
 pre { overflow-x: auto; margin: 8px 0 0; padding: 12px; background: var(--ground); border-radius: 6px; line-height: 1.45; }
 .response { white-space: pre-wrap; overflow-wrap: anywhere; min-width: 220px; width: 100%; padding-right: 0; }
+.samples td, .samples th { padding-top: 2px; padding-bottom: 2px; }
 .samples tr:not(.first) + tr:not(.first) > *, .samples .first + tr:not(.first) > * { border-top-color: transparent; }
 details + details { margin-top: 12px; }
 summary { cursor: pointer; overflow-wrap: anywhere; }
 summary code { font-size: .95rem; white-space: pre-wrap; }
+@media (max-width: 600px) {
+  main { padding: 12px 8px 48px; }
+  section, header dl { padding: 12px; }
+  .compare li { grid-template-columns: 1fr; }
+  .tree ul ul { margin-left: 5px; padding-left: 12px; }
+  .tree ul ul > li::before { left: -12px; width: 8px; }
+  .score { flex-basis: 84px; }
+}
 )css";
 
 }  // namespace conclave::launch

@@ -63,18 +63,19 @@ std::string SampleRow(const Report& report, const ShownSample& shown, bool first
       Escaped(Shortened(sample.response, most_bytes)));
 }
 
-std::string ProblemTable(const Report& report, const ProblemSamples& problem, size_t most_bytes) {
+// The first is open, the others unfold.
+std::string ProblemTable(const Report& report, const ProblemSamples& problem, size_t number, size_t most_bytes) {
   std::string rows;
   for (size_t i = 0; i < problem.samples.size(); ++i) {
     const bool first_of_stage = i == 0 || problem.samples[i - 1].stage != problem.samples[i].stage;
     rows += SampleRow(report, problem.samples[i], first_of_stage, most_bytes);
   }
   return absl::StrFormat(
-      "<details open=\"open\"><summary><code>%s</code> <small>answer %s</small></summary>\n<div "
+      "<details%s><summary><code>%s</code> <small>answer %s</small></summary>\n<div "
       "class=\"scroll\"><table "
       "class=\"samples\"><tr><th>stage</th><th class=\"number\">step</th><th></th><th class=\"number\">reward</th>"
       "<th>response</th></tr>\n%s</table></div></details>\n",
-      Escaped(Shortened(problem.problem->prompt, kLongestPrompt)),
+      number == 0 ? " open=\"open\"" : "", Escaped(Shortened(problem.problem->prompt, kLongestPrompt)),
       Escaped(Shortened(problem.problem->answer, kLongestPrompt)), rows);
 }
 
@@ -87,7 +88,7 @@ std::string SampleSection(const Report& report) {
   if (count == 0) return "";
   const size_t most_bytes = std::clamp(kMostBytes / count, kShortestResponse, kLongestResponse);
   std::string body;
-  for (const ProblemSamples& problem : problems) body += ProblemTable(report, problem, most_bytes);
+  for (size_t i = 0; i < problems.size(); ++i) body += ProblemTable(report, problems[i], i, most_bytes);
   return Section("Sample answers over time",
                  "<p class=\"note\">One response to each of the same held-out problems, at evaluations during a stage "
                  "and at its end; drawn alike, so that they differ by the weights alone.</p>\n" +
