@@ -17,8 +17,7 @@ constexpr double kWidth = 360, kHeight = 206;  // of the view box; a unit is a p
 constexpr double kLeft = 42, kRight = 350, kTop = 8, kBottom = 176;
 constexpr int kMostTicksX = 7, kMostTicksY = 6;
 constexpr size_t kMostPoints = 400, kMostTooltips = 24;
-constexpr size_t kManyPoints = 60;      // from here on a mean over neighbours says more
-constexpr size_t kNeighbourShare = 60;  // of the points, to each side
+constexpr size_t kManyPoints = 60, kMeans = 40;  // from so many points on means of shares of them say more
 
 std::string ColorClass(const ChartLine& line) {
   const bool dashed = line.stroke == ChartLine::Stroke::kDashed;
@@ -122,8 +121,8 @@ std::string LineSvg(const Plot& plot, const ChartLine& line) {
   if (line.form == ChartLine::Form::kPoints) {
     svg += plot.Path(Thinned(shown, kMostPoints), "line") + plot.ErrorBars(Thinned(shown, kMostPoints));
   } else if (count >= kManyPoints) {
-    shown = Smoothed(line.series, count / kNeighbourShare);
-    svg += plot.Path(Thinned(line.series, kMostPoints), "faint") + plot.Path(Thinned(shown, kMostPoints), "line");
+    shown = Means(line.series, kMeans);
+    svg += plot.Path(Thinned(line.series, kMostPoints), "faint") + plot.Path(shown, "line");
   } else {
     svg += plot.Path(shown, "line");
   }

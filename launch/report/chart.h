@@ -15,7 +15,7 @@ inline constexpr int kChartColors = 8;  // classes s0 to s7
 
 struct ChartLine {
   enum class Form {
-    kLine,    // a value at each step: faint where they are many, with their mean over neighbours above
+    kLine,    // a value at each step: faint where they are many, with means of neighbours above
     kPoints,  // measured now and then: dots with error bars, joined
   };
   enum class Stroke { kSolid, kDashed };

@@ -12,8 +12,7 @@ namespace conclave::launch {
 namespace {
 
 constexpr const char* kNote =
-    "<p class=\"note\">Where steps are many, faint is each of them, and bold the mean of a step and its neighbours."
-    "</p>\n";
+    "<p class=\"note\">Where steps are many, faint is each of them, and bold the mean of neighbours.</p>\n";
 
 // Scores at the end, and what the stage began with, belong to the curve of what was measured between.
 Series PassAt1(const Report& report, size_t stage) {

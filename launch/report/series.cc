@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace conclave::launch {
 namespace {
@@ -37,19 +36,21 @@ Series Thinned(const Series& series, size_t most) {
   return thinned;
 }
 
-Series Smoothed(const Series& series, size_t reach) {
-  Series smooth = series;
-  for (size_t i = 0; i < series.size(); ++i) {
-    double sum = 0;
+Series Means(const Series& series, size_t shares) {
+  Series means;
+  const size_t count = std::min(shares, series.size());
+  for (size_t share = 0; share < count; ++share) {
+    const size_t begin = share * series.size() / count, end = (share + 1) * series.size() / count;
+    double mean = 0;
     int terms = 0;
-    for (size_t j = i - std::min(i, reach); j < std::min(series.size(), i + reach + 1); ++j) {
-      if (!std::isfinite(series[j].y)) continue;
-      sum += series[j].y;
+    for (size_t i = begin; i < end; ++i) {
+      if (!std::isfinite(series[i].y)) continue;
       ++terms;
+      mean += (series[i].y - mean) / terms;
     }
-    smooth[i].y = terms > 0 ? sum / terms : std::numeric_limits<double>::quiet_NaN();
+    means.push_back({.x = series[(begin + end) / 2].x, .y = terms > 0 ? mean : std::nan("")});
   }
-  return smooth;
+  return means;
 }
 
 }  // namespace conclave::launch

@@ -17,7 +17,7 @@ using Series = std::vector<SeriesPoint>;  // in ascending x; y may be no number
 // the highest, so that no peak is lost. Points that are no numbers go only where a whole share has no other.
 Series Thinned(const Series& series, size_t most);
 
-// Each point the mean of those up to `reach` steps before and behind it; no number counts as absent.
-Series Smoothed(const Series& series, size_t reach);
+// Of each of `shares` equal shares of the points the mean, at the point in its middle. What is no number is left out.
+Series Means(const Series& series, size_t shares);
 
 }  // namespace conclave::launch
