@@ -38,6 +38,14 @@ const char* Entity(char32_t c) {
   }
 }
 
+// `at`, or where the character that it is in the middle of begins.
+size_t BeforeCharacter(std::string_view text, size_t at) {
+  const auto continues = [&text](size_t i) { return (static_cast<uint8_t>(text[i]) & 0xC0) == 0x80; };
+  size_t begin = at;
+  while (begin > 0 && begin + 3 > at && begin < text.size() && continues(begin)) --begin;
+  return begin;
+}
+
 }  // namespace
 
 std::string Escaped(std::string_view text) {
@@ -61,9 +69,9 @@ std::string Escaped(std::string_view text) {
 
 std::string Shortened(std::string_view text, size_t bytes) {
   if (text.size() <= bytes) return std::string(text);
-  size_t end = bytes;
-  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80 && bytes - end < 3) --end;
-  return absl::StrFormat("%s ... (%d bytes more)", text.substr(0, end), text.size() - end);
+  const size_t front = BeforeCharacter(text, bytes - bytes / 3);
+  const size_t end = BeforeCharacter(text, text.size() - bytes / 3);
+  return absl::StrFormat("%s ... (%d bytes) ... %s", text.substr(0, front), end - front, text.substr(end));
 }
 
 }  // namespace conclave::launch

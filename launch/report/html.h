@@ -12,7 +12,8 @@ namespace conclave::launch {
 // characters, which neither may hold, become their pictures (U+2400 and on); line ends and tabs stay.
 std::string Escaped(std::string_view text);
 
-// `text` up to `bytes`, cut before a character, with a note of how many bytes were left out.
+// The front and the end of what is longer than `bytes`, with a note of how many bytes between them were left out; cut
+// between characters.
 std::string Shortened(std::string_view text, size_t bytes);
 
 }  // namespace conclave::launch

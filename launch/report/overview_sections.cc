@@ -27,7 +27,9 @@ std::string KindText(const std::string& stage) {
 
 std::string Fact(std::string_view name, const std::string& value) {
   if (value.empty()) return "";
-  return absl::StrFormat("<div><dt>%s</dt><dd>%s</dd></div>\n", name, Escaped(value));
+  constexpr size_t kWide = 40;  // for a row of its own
+  return absl::StrFormat("<div%s><dt>%s</dt><dd>%s</dd></div>\n", value.size() > kWide ? " class=\"wide\"" : "", name,
+                         Escaped(value));
 }
 
 std::string FolderName(const std::string& dir) {

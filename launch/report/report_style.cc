@@ -31,6 +31,7 @@ small { font-size: .84em; }
 .note { font-size: .87rem; margin: 10px 0 0; }
 header dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px 24px; margin: 0;
   padding: 16px; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+.wide { grid-column: 1 / -1; }
 dt { font-size: .8rem; color: var(--muted); }
 dd { margin: 0; overflow-wrap: anywhere; }
 section { margin-top: 20px; padding: 16px; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
@@ -91,7 +92,9 @@ summary code { font-size: .95rem; white-space: pre-wrap; }
 @media (max-width: 600px) {
   main { padding: 12px 8px 48px; }
   section, header dl { padding: 12px; }
-  .compare li { grid-template-columns: 1fr; }
+  .compare li { grid-template-columns: auto 1fr; }
+  .compare small { grid-row: 1; grid-column: 2; text-align: right; }
+  .compare span + span { grid-row: 2; grid-column: 1 / -1; }
   .tree ul ul { margin-left: 5px; padding-left: 12px; }
   .tree ul ul > li::before { left: -12px; width: 8px; }
   .score { flex-basis: 84px; }

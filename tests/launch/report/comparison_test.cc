@@ -40,6 +40,7 @@ TEST(Comparison, OfStudentsIsBetweenModelsOfOneSize) {
       "model: {model_type: qwen2, hidden_size: 32, num_hidden_layers: 1}\n"
       "data: {max_prompt_tokens: 12, sequence_length: 40}\n"
       "rollout: {max_tokens: 10}\n"
+      "reward: [{name: math}]\n"
       "stages:\n"
       "  - {name: teacher, stage: pretrain, data: {train: [{task: addition, count: 200}]}}\n"
       "  - {name: student, stage: distill, teacher: teacher}\n"

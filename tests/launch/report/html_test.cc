@@ -46,11 +46,13 @@ TEST(Escaped, MakesTextOfAnyBytes) {
   }
 }
 
-TEST(Shortened, CutsBeforeACharacterAndSaysSo) {
+TEST(Shortened, KeepsFrontAndEndBetweenCharactersAndSaysWhatIsLeftOut) {
   EXPECT_EQ(Shortened("abc", 3), "abc");
-  EXPECT_EQ(Shortened("abcdef", 3), "abc ... (3 bytes more)");
-  EXPECT_EQ(Shortened("ab\xE2\x82\xAC!", 4), "ab ... (4 bytes more)");
-  EXPECT_EQ(Shortened("\x80\x80\x80\x80\x80\x80\x80\x80", 5), "\x80\x80 ... (6 bytes more)");  // no character anywhere
+  EXPECT_EQ(Shortened("abcdef", 3), "ab ... (3 bytes) ... f");
+  EXPECT_EQ(Shortened("abcdef", 0), " ... (6 bytes) ... ");
+  EXPECT_EQ(Shortened("a\xE2\x82\xAC-----\xE2\x82\xAC!", 6), "a\xE2\x82\xAC ... (5 bytes) ... \xE2\x82\xAC!");
+  EXPECT_EQ(Shortened("a\xE2\x82\xAC-----\xE2\x82\xAC!", 4), "a ... (11 bytes) ... !");
+  EXPECT_EQ(Shortened(std::string(10, '\x80'), 3), " ... (6 bytes) ... " + std::string(4, '\x80'));  // no character
 }
 
 TEST(MarkupError, SeesWhatIsWrong) {
