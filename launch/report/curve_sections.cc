@@ -60,7 +60,7 @@ std::string RewardSection(const Report& report) {
   }
   if (stages.empty()) return "";
   constexpr NamedFigure kFigures[] = {{"reward", "reward of the samples that it learns from"},
-                                      {"pass_at_1", "pass@1 on held-out problems"},
+                                      {"pass_at_1", "pass@1 on held-out problems; at step 0 that of its start"},
                                       {"length", "tokens of a response"},
                                       {"entropy", "entropy of the next token, nats"}};
   std::string charts, legend;

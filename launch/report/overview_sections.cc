@@ -32,11 +32,9 @@ std::string Fact(std::string_view name, const std::string& value) {
                          Escaped(value));
 }
 
-std::string FolderName(const std::string& dir) {
-  const size_t end = dir.find_last_not_of('/');
-  if (end == std::string::npos) return dir;
-  const size_t slash = dir.find_last_of('/', end);
-  return dir.substr(slash == std::string::npos ? 0 : slash + 1, end - (slash == std::string::npos ? 0 : slash + 1) + 1);
+std::string FolderName(std::string_view dir) {
+  while (dir.size() > 1 && dir.ends_with('/')) dir.remove_suffix(1);
+  return std::string(dir.substr(dir.find_last_of('/') + 1));  // none: all of it
 }
 
 std::string TimeText(int64_t seconds) {
@@ -86,10 +84,16 @@ std::string ProgressText(const Report& report, size_t stage) {
 std::string StateText(const Report& report) {
   if (report.recipe.IsOneRun()) return ProgressText(report, 0);
   const auto done = std::count_if(report.rows.begin(), report.rows.end(), [](const StageRow& row) { return row.done; });
+  return absl::StrFormat("%d of %d done", done, report.rows.size());
+}
+
+// "A recipe of 12 stages, 4 of them controls"
+std::string TitleText(const Report& report) {
+  if (report.recipe.IsOneRun()) return "One run: " + KindText(report.recipe.stages[0].config.stage);
   const auto controls =
       std::count_if(report.rows.begin(), report.rows.end(), [](const StageRow& row) { return row.control; });
-  return absl::StrFormat("%d of %d done%s", done, report.rows.size(),
-                         controls > 0 ? absl::StrFormat(", %d of all are controls", controls) : "");
+  return absl::StrFormat("A recipe of %d stages%s", report.rows.size(),
+                         controls > 0 ? absl::StrFormat(", %d of them controls", controls) : "");
 }
 
 // From which stages it reads beside that it starts from.
@@ -169,10 +173,8 @@ std::string Headline(const Report& report) {
     seeds.insert(report.recipe.stages[stage].config.train.seed);
   }
   const bool one = report.recipe.IsOneRun();
-  const std::string what =
-      one ? "One run: " + KindText(first.stage) : absl::StrFormat("A recipe of %d stages", report.recipe.stages.size());
   return absl::StrFormat("<header>\n<h1>%s</h1>\n<p class=\"lead\">%s</p>\n<dl>\n",
-                         Escaped(FolderName(report.recipe.dir)), what) +
+                         Escaped(FolderName(report.recipe.dir)), TitleText(report)) +
          Fact(one ? "state" : "stages", StateText(report)) + Fact("problems", ProblemsText(report.recipe)) +
          Fact("model", ModelsText(report.rows)) + Fact("seed", absl::StrJoin(seeds, ", ")) +
          Fact("precision", first.precision) + Fact("time of steps", seconds > 0 ? DurationText(seconds) : "") +

@@ -29,7 +29,7 @@ small, .note, .lead { color: var(--muted); }
 small { font-size: .84em; }
 .lead { margin: 2px 0 16px; }
 .note { font-size: .87rem; margin: 10px 0 0; }
-header dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px 24px; margin: 0;
+header dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(156px, 1fr)); gap: 12px 16px; margin: 0;
   padding: 16px; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .wide { grid-column: 1 / -1; }
 dt { font-size: .8rem; color: var(--muted); }
@@ -47,7 +47,7 @@ th small { font-weight: 400; }
 .better { color: var(--better); } .worse { color: var(--worse); } .same { color: var(--muted); }
 th:first-child { position: sticky; left: 0; background: var(--card); }
 .compare { list-style: none; margin: 0; padding: 0; font-variant-numeric: tabular-nums; }
-.compare li { display: grid; grid-template-columns: 10.5em 1fr auto; gap: 0 12px; align-items: baseline; padding: 6px 0; }
+.compare li { display: grid; grid-template-columns: 9.5em 1fr auto; gap: 0 10px; font-size: .95rem; align-items: baseline; padding: 6px 0; }
 .compare li + li { border-top: 1px solid var(--line); }
 .compare span, .compare small { min-width: 0; overflow-wrap: anywhere; }
 .tree ul { list-style: none; margin: 0; padding: 0; }

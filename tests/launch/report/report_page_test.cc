@@ -21,8 +21,8 @@ TEST(ReportPage, TellsWhatWasRunAndWhatItCameTo) {
   const std::string page = ReportPage(SomeReport(recipe));
   EXPECT_EQ(MarkupError(page), "");
   for (const char* text : {"<h1>some</h1>",
-                           "A recipe of 6 stages",
-                           "5 of 6 done, 2 of all are controls",
+                           "A recipe of 6 stages, 2 of them controls",
+                           "5 of 6 done",
                            "addition, level 1",
                            "qwen2, 12,345 parameters",
                            "2026-09-21",
