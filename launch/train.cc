@@ -47,8 +47,11 @@ ExitCode StopBeforeTheFirstStep(const absl::Status& cancelled, parallel::Job& jo
   return ExitCodeOfStop(static_cast<int>(reason)).value_or(ExitCode::kFailed);
 }
 
-absl::Status CheckStage(const core::Recipe& recipe, const std::string& stage) {
-  const absl::Status status = stage.empty() ? absl::OkStatus() : recipe.CheckHas(stage);
+absl::Status CheckStageOptions(const core::Recipe& recipe, const TrainOptions& options) {
+  if (options.jobs > 1 && recipe.IsOneRun()) {
+    return UsageError(absl::StrFormat("--jobs: %s has no `stages` that could run side by side", options.config));
+  }
+  const absl::Status status = options.stage.empty() ? absl::OkStatus() : recipe.CheckHas(options.stage);
   return status.ok() ? status : UsageError(absl::StrFormat("--stage: %s", std::string(status.message())));
 }
 
@@ -56,7 +59,7 @@ absl::Status CheckStage(const core::Recipe& recipe, const std::string& stage) {
 absl::StatusOr<core::Recipe> LoadSameRecipe(const TrainOptions& options, parallel::Job& job) {
   auto recipe = core::LoadRecipe(options.config, options.overrides);
   RETURN_IF_ERROR(job.AgreeOn(AsUsageError(recipe.status())));
-  RETURN_IF_ERROR(job.AgreeOn(CheckStage(*recipe, options.stage)));
+  RETURN_IF_ERROR(job.AgreeOn(CheckStageOptions(*recipe, options)));
   const std::string command =
       absl::StrFormat("train%s%s%s", options.dry_run ? " --dry-run" : "", options.trace.empty() ? "" : " --trace",
                       options.stage.empty() ? "" : " --stage " + options.stage);

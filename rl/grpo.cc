@@ -231,7 +231,7 @@ void Grpo::Weigh(int64_t step) {
     if (by_token) {
       ComputeTokenAdvantages(grpo.kl, grpo.advantage.eps, groups_);
     } else {
-      SubtractKlFromRewards(grpo.kl, groups_);
+      ComputeKlPenalties(grpo.kl, groups_);
     }
   }
   ComputeAdvantages(grpo.advantage, groups_);

@@ -173,12 +173,60 @@ TEST_F(Recipe, StagesOneByOneGiveTheSameBits) {
 
 TEST_F(Recipe, StagesSideBySideGiveTheSameBits) {
   const RecipeFiles files;
-  for (const char* stage : {"base", "cold"}) ASSERT_EQ(files.Train({"--stage", stage}).code, 0);
-  Program rl(files.folder(), files.TrainArguments({"--stage", "rl"}));
-  Program more(files.folder(), files.TrainArguments({"--stage", "more"}));
-  EXPECT_EQ(rl.Wait().code, 0);
-  EXPECT_EQ(more.Wait().code, 0);
+  const Outcome outcome = files.Train({"--jobs", "2"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(files.Everything(), *everything_);
+  // Whose lines they are; those that read the same stage begin before one of them has ended.
+  const size_t rl = outcome.out.find("rl   | "), more = outcome.out.find("more | ");
+  ASSERT_NE(std::max(rl, more), std::string::npos) << outcome.out;
+  EXPECT_LT(rl, outcome.out.rfind("more | "));
+  EXPECT_LT(more, outcome.out.rfind("rl   | "));
+  EXPECT_EQ(CountOf(outcome.out, "\nstage "), 1) << outcome.out;  // one table
+  EXPECT_EQ(CountOf(files.Train({"--jobs", "3"}).out, "already done"), 4);
+}
+
+TEST_F(Recipe, KilledWithStagesSideBySideLeavesNoneBehindAndGivesTheSameBits) {
+  const RecipeFiles files;
+  for (const char* stage : {"base", "rl"}) {
+    Program program(files.folder(), files.TrainArguments({"--jobs", "2"}));
+    ASSERT_TRUE(WaitFor([&] { return CountLines(ReadFile(files.StageDir(stage) + "/metrics.jsonl")) >= 2; }));
+    program.Signal(SIGKILL);
+    program.Wait();
+  }
+  // At once: the folders are free.
+  const Outcome outcome = files.Train({"--jobs", "2"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(files.Everything(), *everything_);
+}
+
+TEST_F(Recipe, StoppedWithStagesSideBySideAllSave) {
+  for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 75}}) {
+    const RecipeFiles files;
+    Program program(files.folder(), files.TrainArguments({"--jobs", "2"}));
+    ASSERT_TRUE(WaitFor([&] { return CountLines(ReadFile(files.StageDir("rl") + "/metrics.jsonl")) >= 2; }));
+    program.Signal(signal);
+    const Outcome outcome = program.Wait();
+    if (outcome.code != 0) {  // 0: it was quicker
+      EXPECT_EQ(outcome.code, code) << outcome.out << outcome.err;
+      EXPECT_NE(outcome.out.find("the same command goes on"), std::string::npos) << outcome.out;
+      ASSERT_EQ(files.Train().code, 0);
+    }
+    EXPECT_EQ(files.Everything(), *everything_);
+  }
+}
+
+TEST_F(Recipe, AFailureStopsTheStagesBesideIt) {
+  const RecipeFiles files;
+  ASSERT_EQ(files.Train({"--stage", "base"}).code, 0);
+  ASSERT_EQ(files.Train({"--stage", "cold"}).code, 0);
+  ASSERT_EQ(files.Train({"--stage", "rl", "stages.rl.rollout.group=4"}).code, 0);  // another run than that below
+  const Outcome outcome = files.Train({"--jobs", "2", "stages.more.train.steps=4000"});
+  EXPECT_EQ(outcome.code, 1) << outcome.out;
+  EXPECT_EQ(CountOf(outcome.out, "rl   | error: "), 1) << outcome.out;
+  const int64_t done = CountLines(ReadFile(files.StageDir("more") + "/metrics.jsonl"));
+  EXPECT_LT(done, 4000);
+  EXPECT_TRUE(done == 0 ||
+              std::filesystem::exists(files.StageDir("more") + "/checkpoints/step_" + std::to_string(done)));
 }
 
 TEST_F(Recipe, AStageWaitsForTheOneItStartsFrom) {
@@ -253,6 +301,9 @@ TEST_F(Recipe, RefusesWhatIsNoStage) {
   const Outcome trace = files.Train({"--trace", files.folder() / "trace"});
   EXPECT_EQ(trace.code, 2);
   const GrpoRun one;
+  const Outcome jobs = RunConclave(one.folder(), {"train", one.folder() / "config.yaml", "--jobs", "2"});
+  EXPECT_EQ(jobs.code, 2);
+  EXPECT_NE(jobs.err.find("has no `stages` that could run side by side"), std::string::npos) << jobs.err;
   const Outcome without = RunConclave(one.folder(), {"train", one.folder() / "config.yaml", "--stage", "rl"});
   EXPECT_EQ(without.code, 2);
   EXPECT_NE(without.err.find("has no `stages`"), std::string::npos) << without.err;
