@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a run tells of its steps: metrics.jsonl, TensorBoard events, the progress line, and a summary. Rank 0 has the
-// one report of a run.
+// What a run tells of its steps: metrics.jsonl, samples.jsonl, TensorBoard events, the progress line, and a summary.
+// Rank 0 has the one report of a run.
 #pragma once
 
 #include <chrono>

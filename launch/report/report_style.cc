@@ -6,13 +6,13 @@ namespace conclave::launch {
 const char kReportStyle[] = R"css(
 :root {
   color-scheme: light dark;
-  --ground: #f7f7f5; --card: #ffffff; --text: #1c1c1e; --muted: #63636a; --line: #dededb; --bar: #c9d8ea;
+  --ground: #f7f7f5; --card: #ffffff; --text: #1c1c1e; --muted: #63636a; --line: #dededb; --bar: #a9c4e4;
   --better: #00684a; --worse: #a8400a;
   --s0: #0068b0; --s1: #c44e00; --s2: #008060; --s3: #a8508a; --s4: #8a6d00; --s5: #2f8fc4; --s6: #555555; --s7: #6a4fc0;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --ground: #131416; --card: #1c1e21; --text: #ececee; --muted: #a0a2a8; --line: #34373c; --bar: #2e4a68;
+    --ground: #131416; --card: #1c1e21; --text: #ececee; --muted: #a0a2a8; --line: #34373c; --bar: #3b6390;
     --better: #4cc9a0; --worse: #ff9a66;
     --s0: #5cb4f0; --s1: #ff8f4d; --s2: #2cc79a; --s3: #e59bc8; --s4: #e6c34a; --s5: #9fd4f5; --s6: #c0c0c4; --s7: #b3a1ff;
   }
@@ -28,7 +28,7 @@ h2 { font-size: 1.15rem; margin: 0 0 12px; }
 small, .note, .lead { color: var(--muted); }
 small { font-size: .84em; }
 .lead { margin: 2px 0 16px; }
-.note { font-size: .87rem; margin: 10px 0 0; }
+.note { font-size: .87rem; margin: 10px 0; }
 header dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(156px, 1fr)); gap: 12px 16px; margin: 0;
   padding: 16px; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .wide { grid-column: 1 / -1; }

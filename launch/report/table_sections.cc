@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tables: what stages solve, what they cost, and the commands that make each row again.
 #include <algorithm>
+#include <string_view>
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
 #include "launch/report/html.h"
 #include "launch/report/sections.h"
+#include "launch/run_folder.h"
 #include "launch/text.h"
 
 namespace conclave::launch {
@@ -29,14 +31,34 @@ std::string BarCell(double share, const std::string& text) {
                          text);
 }
 
+// `text` as one word of a shell.
+std::string ShellWord(const std::string& text) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string word = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      word += "'\\''";
+    } else {
+      word += c;
+    }
+  }
+  return word + "'";
+}
+
 // What `conclave eval` is told so that it measures what the row says.
 std::string EvaluationCommand(const core::Config& config) {
   std::vector<std::string> tasks;
   for (const core::TaskConfig& task : config.tasks) tasks.push_back(task.name);
-  std::string command = absl::StrFormat(
-      "conclave eval '%s' --tasks %s --prompts %d --samples 8 --temperature %g --max-tokens %d", config.run.dir,
-      absl::StrJoin(tasks, ","), config.eval.prompts, config.eval.temperature, config.rollout.max_tokens);
-  if (!config.reward.empty() && config.reward[0].name != "math") command += " 'reward=[{name: math}]'";
+  std::string command =
+      absl::StrFormat("conclave eval %s --tasks %s --prompts %d --samples 8 --temperature %g --max-tokens %d",
+                      ShellWord(config.run.dir), absl::StrJoin(tasks, ","), config.eval.prompts,
+                      config.eval.temperature, config.rollout.max_tokens);
+  // The judge of all rows, whatever a stage was rewarded for.
+  const core::RewardConfig judge;
+  const bool is_judged_so =
+      config.reward.empty() || (config.reward[0].name == "math" && config.reward[0].fallback == judge.fallback);
+  if (!is_judged_so) command += " 'reward=[{name: math}]'";
   return command;
 }
 
@@ -89,7 +111,8 @@ std::string CommandSection(const Report& report) {
     });
     if (measured) lines += EvaluationCommand(plan.config) + "\n";
   }
-  const std::string train = absl::StrFormat("conclave train '%s/config.yaml' run.dir=ELSEWHERE\n", report.recipe.dir);
+  const std::string train = absl::StrFormat("conclave train %s run.dir=ELSEWHERE\n",
+                                            ShellWord(RunFolder::At(report.recipe.dir).ConfigPath()));
   std::string body = "<p>All of it, in another folder, to the same bits:</p><pre>" + Escaped(train) + "</pre>\n";
   if (!lines.empty()) body += "<p>The row of each stage, from its folder:</p><pre>" + Escaped(lines) + "</pre>\n";
   return Section("Make it again", body);

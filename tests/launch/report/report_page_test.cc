@@ -38,7 +38,7 @@ TEST(ReportPage, TellsWhatWasRunAndWhatItCameTo) {
                            "<code>12+34=</code>",
                            "&lt;answer&gt;46&lt;/answer&gt;",
                            "Time and compute",
-                           "conclave eval &#39;runs/some/stages/rl&#39; --tasks addition --prompts 256 --samples 8",
+                           "conclave eval runs/some/stages/rl --tasks addition --prompts 256 --samples 8",
                            "name: base"}) {
     EXPECT_TRUE(Has(page, text)) << text;
   }
@@ -73,6 +73,13 @@ TEST(ReportPage, HoldsWhateverModelsSay) {
   EXPECT_EQ(MarkupError(page), "");
   EXPECT_FALSE(Has(page, "<script"));
   EXPECT_TRUE(Has(page, "&lt;script&gt;alert(1)"));
+}
+
+TEST(ReportPage, QuotesFoldersForAShell) {
+  core::Recipe recipe = SomeRecipe();
+  recipe.dir = "my run's";
+  const std::string page = ReportPage(SomeReport(recipe));
+  EXPECT_TRUE(Has(page, "conclave train &#39;my run&#39;\\&#39;&#39;s/config.yaml&#39; run.dir=ELSEWHERE"));
 }
 
 TEST(ReportPage, StaysSmallWhenTheRunWasLong) {
