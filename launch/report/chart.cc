@@ -17,7 +17,7 @@ constexpr double kWidth = 360, kHeight = 206;  // of the view box; a unit is a p
 constexpr double kLeft = 42, kRight = 350, kTop = 8, kBottom = 176;
 constexpr int kMostTicksX = 7, kMostTicksY = 6;
 constexpr size_t kMostPoints = 400, kMostTooltips = 24;
-constexpr size_t kManyPoints = 60, kMeans = 40;  // from so many points on means of shares of them say more
+constexpr size_t kMeans = 40;
 
 std::string ColorClass(const ChartLine& line) {
   const bool dashed = line.stroke == ChartLine::Stroke::kDashed;

@@ -3,6 +3,7 @@
 // both; colours are classes of the page's style sheet, which knows light and dark.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,9 +14,12 @@ namespace conclave::launch {
 
 inline constexpr int kChartColors = 8;  // classes s0 to s7
 
+// From so many points on a line is drawn faint, and means of neighbours above it.
+inline constexpr size_t kManyPoints = 60;
+
 struct ChartLine {
   enum class Form {
-    kLine,    // a value at each step: faint where they are many, with means of neighbours above
+    kLine,    // a value at each step
     kPoints,  // measured now and then: dots with error bars, joined
   };
   enum class Stroke { kSolid, kDashed };

@@ -11,8 +11,15 @@
 namespace conclave::launch {
 namespace {
 
-constexpr const char* kNote =
-    "<p class=\"note\">Where steps are many, faint is each of them, and bold the mean of neighbours.</p>\n";
+std::string Note(const std::string& text) { return "<p class=\"note\">" + text + "</p>\n"; }
+
+// Why there are two lines of a colour, if there are.
+std::string NoteOnMeans(const Report& report, const char* figure) {
+  const bool many = std::any_of(report.histories.begin(), report.histories.end(), [&](const StageHistory& history) {
+    return history.Figure(figure).size() >= kManyPoints;
+  });
+  return many ? Note("Where steps are many, faint is each of them, and bold the mean of neighbours.") : "";
+}
 
 // Scores at the end, and what the stage began with, belong to the curve of what was measured between.
 Series PassAt1(const Report& report, size_t stage) {
@@ -60,18 +67,23 @@ std::string RewardSection(const Report& report) {
   }
   if (stages.empty()) return "";
   constexpr NamedFigure kFigures[] = {{"reward", "reward of the samples that it learns from"},
-                                      {"pass_at_1", "pass@1 on held-out problems; at step 0 that of its start"},
+                                      {"pass_at_1", "pass@1 on held-out problems"},
                                       {"length", "tokens of a response"},
                                       {"entropy", "entropy of the next token, nats"}};
   std::string charts, legend;
   for (const auto& [figure, title] : kFigures) {
     Chart chart{.title = title, .lines = LinesOf(report, stages, figure), .floor = 0};
     if (!HaveData(chart.lines)) continue;
-    if (figure == std::string_view("pass_at_1")) chart.ceiling = 1;
-    if (legend.empty() && chart.lines.size() > 1) legend = ChartLegend(chart.lines);
+    if (legend.empty() && !report.recipe.IsOneRun()) legend = ChartLegend(chart.lines);
     charts += ChartFigure(chart);
   }
-  return Section("Reinforcement learning", legend + "<div class=\"charts\">" + charts + "</div>\n" + kNote);
+  const bool starts = std::any_of(stages.begin(), stages.end(), [&](size_t stage) {
+    const Series series = PassAt1(report, stage);
+    return !series.empty() && series.front().x == 0;
+  });
+  return Section("Reinforcement learning",
+                 legend + "<div class=\"charts\">" + charts + "</div>\n" + NoteOnMeans(report, "reward") +
+                     (starts ? Note("At step 0 stands the pass@1 of the model that a stage starts from.") : ""));
 }
 
 std::string LossSection(const Report& report) {
@@ -81,8 +93,7 @@ std::string LossSection(const Report& report) {
     const StageHistory& history = report.histories[stage];
     if (history.Figure("loss").empty()) continue;
     Chart chart{.title = report.NameOf(stage),
-                .lines = {{.name = "loss", .color = 0, .series = history.Figure("loss")}},
-                .floor = 0};
+                .lines = {{.name = "loss", .color = 0, .series = history.Figure("loss")}}};
     if (!history.Figure("validation_loss").empty()) {
       validated = true;
       chart.lines.push_back({.name = "held-out loss",
@@ -95,7 +106,8 @@ std::string LossSection(const Report& report) {
   if (charts.empty()) return "";
   const std::string legend =
       validated ? ChartLegend({{.name = "loss", .color = 0}, {.name = "held-out loss", .color = 1}}) : std::string();
-  return Section("Loss, nats per token", legend + "<div class=\"charts\">" + charts + "</div>\n" + kNote);
+  return Section("Loss, nats per token",
+                 legend + "<div class=\"charts\">" + charts + "</div>\n" + NoteOnMeans(report, "loss"));
 }
 
 std::string LoadSection(const Report& report) {
@@ -115,10 +127,10 @@ std::string LoadSection(const Report& report) {
                            .ceiling = most});
   }
   if (charts.empty()) return "";
-  return Section("Expert load",
-                 "<div class=\"charts\">" + charts +
-                     "</div>\n<p class=\"note\">Tokens of the busiest expert against those of a mean one, in the worst "
-                     "block: 1 is balance.</p>\n");
+  return Section(
+      "Expert load",
+      "<div class=\"charts\">" + charts + "</div>\n" +
+          Note("Tokens of the busiest expert against those of a mean one, in the worst block: 1 is balance."));
 }
 
 }  // namespace

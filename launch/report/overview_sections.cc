@@ -41,7 +41,7 @@ std::string TimeText(int64_t seconds) {
   const time_t time = seconds;
   struct tm utc = {};
   if (seconds == 0 || ::gmtime_r(&time, &utc) == nullptr) return "";
-  return absl::StrFormat("%04d-%02d-%02d %02d:%02d UTC", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour,
+  return absl::StrFormat("%04d-%02d-%02d %02d:%02d", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour,
                          utc.tm_min);
 }
 
@@ -178,7 +178,7 @@ std::string Headline(const Report& report) {
          Fact(one ? "state" : "stages", StateText(report)) + Fact("problems", ProblemsText(report.recipe)) +
          Fact("model", ModelsText(report.rows)) + Fact("seed", absl::StrJoin(seeds, ", ")) +
          Fact("precision", first.precision) + Fact("time of steps", seconds > 0 ? DurationText(seconds) : "") +
-         Fact("compute", flops > 0 ? FlopText(flops) : "") + Fact("last step", TimeText(last_written)) +
+         Fact("compute", flops > 0 ? FlopText(flops) : "") + Fact("last step, UTC", TimeText(last_written)) +
          "</dl>\n</header>\n";
 }
 

@@ -60,6 +60,7 @@ th:first-child { position: sticky; left: 0; background: var(--card); }
 .node i { font-style: normal; font-size: .75rem; color: var(--muted); border: 1px solid var(--line); border-radius: 9px;
   padding: 0 7px; }
 .open b { color: var(--muted); font-weight: 400; }
+.now > .score small { color: var(--s1); font-weight: 600; }
 .score { flex: 0 0 112px; text-align: right; font-variant-numeric: tabular-nums; }
 .meter { height: 6px; border-radius: 3px; background: var(--line); overflow: hidden; }
 .meter div { height: 6px; background: var(--s0); }

@@ -87,7 +87,8 @@ std::string CostSection(const Report& report) {
     most_seconds = std::max(most_seconds, row.seconds);
     most_flops = std::max(most_flops, row.flops);
   }
-  if (most_seconds == 0) return "";
+  // Of one run the headline has them.
+  if (most_seconds == 0 || report.recipe.IsOneRun()) return "";
   std::string rows;
   for (size_t stage = 0; stage < report.rows.size(); ++stage) {
     const StageRow& row = report.rows[stage];

@@ -74,7 +74,7 @@ TEST_F(Grpo, WritesAReportOfTheRun) {
   const std::string page = ReadFile(whole_->Dir() + "/report.html");
   EXPECT_EQ(MarkupError(page), "");
   for (const char* text : {"One run: reinforcement learning", "pass@1 on held-out problems", "Sample answers over time",
-                           "Expert load", "Time and compute"}) {
+                           "Expert load", "Make it again", "config.yaml, resolved"}) {
     EXPECT_NE(page.find(text), std::string::npos) << text;
   }
 }
