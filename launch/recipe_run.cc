@@ -19,6 +19,7 @@
 #include "launch/run_folder.h"
 #include "launch/side_by_side.h"
 #include "launch/signals.h"
+#include "launch/stage_inputs.h"
 #include "launch/stage_scores.h"
 #include "launch/usage_error.h"
 
@@ -56,6 +57,7 @@ class RecipeRun {
     ASSIGN_OR_RETURN(const bool ready, HasInputs(plan));
     if (!ready) return std::nullopt;
     ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(plan.config.run.dir, options_, job_));
+    if (!options_.dry_run) RETURN_IF_ERROR(OnFirst(job_, [&] { return CheckInputs(recipe_, plan); }));
     ASSIGN_OR_RETURN(const ExitCode code, TrainIn(folder, plan.config, options_, job_));
     if (options_.dry_run) return std::nullopt;
     if (code != ExitCode::kDone) {
@@ -140,14 +142,6 @@ absl::StatusOr<ExitCode> RunInProcesses(const core::Recipe& recipe, const TrainO
 }
 
 }  // namespace
-
-bool ReadsStage(const core::StagePlan& plan, const core::StagePlan& input) {
-  const std::string& dir = input.config.run.dir;
-  const std::vector<core::SourceConfig>& train = plan.config.data.train;
-  return plan.from == input.name || plan.config.teacher == dir ||
-         std::any_of(train.begin(), train.end(),
-                     [&](const core::SourceConfig& source) { return source.path.starts_with(dir + "/"); });
-}
 
 absl::StatusOr<ExitCode> RunRecipe(const core::Recipe& recipe, const TrainOptions& options, parallel::Job& job) {
   RETURN_IF_ERROR(job.AgreeOn(CheckOptions(options, job)));

@@ -12,9 +12,6 @@
 
 namespace conclave::launch {
 
-// Whether `plan` reads what `input` makes: as the model it starts from, as its teacher, or as its data.
-bool ReadsStage(const core::StagePlan& plan, const core::StagePlan& input);
-
 // Collective. StopSignals are in force, unless the run is dry.
 absl::StatusOr<ExitCode> RunRecipe(const core::Recipe& recipe, const TrainOptions& options, parallel::Job& job);
 

@@ -15,8 +15,8 @@
 #include "core/base/status_macros.h"
 #include "data/load_options.h"
 #include "launch/banner.h"
-#include "launch/recipe_run.h"
 #include "launch/signals.h"
+#include "launch/stage_inputs.h"
 #include "launch/stage_process.h"
 
 namespace conclave::launch {

@@ -239,6 +239,19 @@ TEST_F(Recipe, AStageWaitsForTheOneItStartsFrom) {
       << early.err;
 }
 
+TEST_F(Recipe, AStageWhoseInputHasChangedIsNotPassedOff) {
+  const RecipeFiles files;
+  for (const char* stage : {"base", "cold"}) ASSERT_EQ(files.Train({"--stage", stage}).code, 0);
+  ASSERT_EQ(files.Train({"--stage", "base", "stages.base.train.steps=9"}).code, 0);
+  const Outcome changed = files.Train({"--stage", "cold", "stages.base.train.steps=9"});
+  EXPECT_EQ(changed.code, 1);
+  EXPECT_NE(changed.err.find("stage cold was made from " + files.StageDir("base") + " as it was before"),
+            std::string::npos)
+      << changed.err;
+  std::filesystem::remove_all(files.StageDir("cold"));
+  EXPECT_EQ(files.Train({"--stage", "cold", "stages.base.train.steps=9"}).code, 0);
+}
+
 TEST_F(Recipe, StoppedByTermSavesAndTheSameCommandGoesOn) {
   const RecipeFiles files;
   Program program(files.folder(), files.TrainArguments());
