@@ -4,14 +4,18 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
+#include "core/checkpoint/file_io.h"
 #include "launch/banner.h"
 #include "launch/ranks.h"
-#include "launch/recipe_report.h"
+#include "launch/report/recipe_report.h"
+#include "launch/report/recipe_text.h"
+#include "launch/report/report_page.h"
 #include "launch/run_folder.h"
 #include "launch/side_by_side.h"
 #include "launch/signals.h"
@@ -73,9 +77,15 @@ class RecipeRun {
 
   absl::Status ShowTable() {
     return OnFirst(job_, [this]() -> absl::Status {
-      ASSIGN_OR_RETURN(const std::vector<StageRow> rows, ReadRows(recipe_));
+      ASSIGN_OR_RETURN(std::vector<StageRow> rows, ReadRows(recipe_));
       const std::string table = RecipeTable(rows);
-      if (!table.empty()) PrintLine("\n" + table);
+      if (table.empty()) return absl::OkStatus();
+      ASSIGN_OR_RETURN(const Report report, ReadReport(recipe_, std::move(rows)));
+      for (const std::string& part : {table, RecipeCurves(report, PlotCharactersOfLocale()), RecipeSamples(report)}) {
+        if (!part.empty()) PrintLine("\n" + part);
+      }
+      const std::string page = RunFolder::At(recipe_.dir).ReportPath();
+      if (core::FileExists(page)) PrintLabelled("report", page);
       return absl::OkStatus();
     });
   }

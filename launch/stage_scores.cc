@@ -23,7 +23,7 @@ namespace conclave::launch {
 namespace {
 
 constexpr int64_t kSamples = 8;
-constexpr int64_t kMaxBytes = 1 << 16;
+constexpr int64_t kMaxBytes = 1 << 26;  // samples are as long as the model likes
 
 struct NamedEstimate {
   const char* name;
@@ -83,6 +83,7 @@ std::string ToJson(const StageScores& scores, const std::string& settings) {
     line.Add(name, (scores.*estimate).mean);
     line.Add(absl::StrFormat("%s_stderr", name), (scores.*estimate).error);
   }
+  line.AddJson("samples", SamplesJson(scores.samples));
   return line.Take();
 }
 
@@ -96,6 +97,9 @@ std::optional<StageScores> FromJson(const std::string& text, const std::string& 
     if (mean == json->end() || error == json->end() || !mean->is_number() || !error->is_number()) return std::nullopt;
     scores.*estimate = {mean->get<double>(), error->get<double>()};
   }
+  auto samples = SamplesFromJson(json->value("samples", nlohmann::json()));
+  if (!samples.ok()) return std::nullopt;
+  scores.samples = *std::move(samples);
   return scores;
 }
 
@@ -108,20 +112,24 @@ absl::StatusOr<StageScores> Measure(core::Config config, int threads, parallel::
   const auto problems = data::ReadValidationPrompts(context, config.eval.prompts);
   RETURN_IF_ERROR(job.AgreeOn(problems.status()));
   ASSIGN_OR_RETURN(parts.model, CreateFrozenModel(config, job, parts));
+  StageScores scores;
   const auto evaluate = [&](const core::Config& how) -> absl::StatusOr<rl::Evaluation> {
     ASSIGN_OR_RETURN(const auto evaluation,
                      ProblemEvaluation::Create(how, *parts.tokenizer, *problems, *parts.model, *parts.layout));
-    return evaluation->Run();
+    ASSIGN_OR_RETURN(const rl::Evaluation result, evaluation->Run());
+    if (scores.samples.empty()) scores.samples = FirstSamples(evaluation->problems(), evaluation->groups());
+    return result;
   };
   ASSIGN_OR_RETURN(const rl::Evaluation sampled, evaluate(config));
   config.eval.samples = 1;
   config.eval.temperature = 0;
   ASSIGN_OR_RETURN(const rl::Evaluation greedy, evaluate(config));
-  return StageScores{.pass_at_1 = sampled.pass_at.front().estimate,
-                     .pass_at_8 = sampled.pass_at.back().estimate,
-                     .majority = sampled.majority,
-                     .length = sampled.length,
-                     .greedy = greedy.pass_at.front().estimate};
+  scores.pass_at_1 = sampled.pass_at.front().estimate;
+  scores.pass_at_8 = sampled.pass_at.back().estimate;
+  scores.majority = sampled.majority;
+  scores.length = sampled.length;
+  scores.greedy = greedy.pass_at.front().estimate;
+  return scores;
 }
 
 absl::Status Keep(const std::string& path, const std::string& text) {

@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
 #include "core/config/config.h"
+#include "launch/sample_log.h"
 #include "parallel/job.h"
 #include "rl/evaluation.h"
 
@@ -20,6 +22,7 @@ struct StageScores {
   rl::Estimate pass_at_1, pass_at_8, majority;  // of 8 samples at eval.temperature
   rl::Estimate length;                          // tokens of a response
   rl::Estimate greedy;                          // share solved by the likeliest tokens
+  std::vector<LoggedSample> samples = {};       // of the 8 the first, to the first problems
 };
 
 // "pass@1 0.412 +- 0.015, pass@8 ..., greedy ..., length 13.2"

@@ -15,6 +15,7 @@
 #include "launch/ranks.h"
 #include "launch/recipe_run.h"
 #include "launch/rejection.h"
+#include "launch/report/report_page.h"
 #include "launch/run_checkpoints.h"
 #include "launch/run_parts.h"
 #include "launch/run_report.h"
@@ -171,7 +172,10 @@ absl::StatusOr<ExitCode> Train(const TrainOptions& options, parallel::Job& job) 
   if (!options.dry_run) signals.emplace(IsFirst(job) ? Messages::kSay : Messages::kLeaveToOthers);
   if (!recipe.IsOneRun()) return RunRecipe(recipe, options, job);
   ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(recipe.dir, options, job));
-  return TrainIn(folder, recipe.stages[0].config, options, job);
+  const absl::StatusOr<ExitCode> code = TrainIn(folder, recipe.stages[0].config, options, job);
+  if (!code.ok() || options.dry_run) return code;
+  RETURN_IF_ERROR(OnFirst(job, [&recipe] { return StorePage(recipe); }));
+  return code;
 }
 
 }  // namespace conclave::launch

@@ -7,6 +7,7 @@
 
 #include "core/base/rng.h"
 #include "tests/launch/recipe_run.h"
+#include "tests/launch/report/markup.h"
 
 namespace conclave::launch {
 namespace {
@@ -71,6 +72,42 @@ TEST_F(Recipe, MetricsHaveTheLinesOfAllStagesWithTheirNames) {
   }
 }
 
+TEST_F(Recipe, TheReportTellsOfAllStages) {
+  const std::string page = ReadFile(whole_->Dir() + "/report.html");
+  EXPECT_EQ(MarkupError(page), "");
+  for (const char* text : {"4 of 4 done", "Does it beat its controls?", "reward of the samples", "Loss, nats per token",
+                           "Expert load", "Sample answers over time", "Time and compute"}) {
+    EXPECT_NE(page.find(text), std::string::npos) << text;
+  }
+  for (const char* stage : RecipeFiles::kStages) {
+    EXPECT_NE(page.find(std::string("<th>") + stage + "</th>"), std::string::npos) << stage;
+    EXPECT_NE(page.find("conclave eval &#39;" + whole_->StageDir(stage) + "&#39;"), std::string::npos) << stage;
+  }
+  EXPECT_EQ(CountOf(outcome_->out, "rl: reward"), 1);
+  // The answers to three problems.
+  EXPECT_EQ(CountOf(outcome_->out, "\n  base                 right  ") +
+                CountOf(outcome_->out, "\n  base                 wrong  "),
+            3);
+  EXPECT_EQ(CountOf(outcome_->out, "report     " + whole_->Dir() + "/report.html"), 1);
+}
+
+TEST_F(Recipe, ACommandOfTheReportGivesTheScoresOfItsRow) {
+  const std::string page = ReadFile(whole_->Dir() + "/report.html");
+  for (const char* stage : {"base", "rl"}) {
+    const std::string dir = whole_->StageDir(stage);
+    const nlohmann::json scores = nlohmann::json::parse(ReadFile(dir + "/evaluation.json"));
+    EXPECT_NE(page.find(dir + "&#39; --tasks addition --prompts 6 --samples 8 --temperature 1 --max-tokens 10\n"),
+              std::string::npos);
+    const Outcome eval =
+        RunConclave(whole_->folder(), {"eval", dir, "--tasks", "addition", "--prompts", "6", "--samples", "8",
+                                       "--temperature", "1", "--max-tokens", "10", "--json", "--threads", "1"});
+    ASSERT_EQ(eval.code, 0) << eval.err;
+    const nlohmann::json again = nlohmann::json::parse(eval.out);
+    for (const char* key : {"pass_at_1", "pass_at_8", "majority", "greedy"}) EXPECT_EQ(again.at(key), scores.at(key));
+    EXPECT_EQ(again.at("evaluation_length"), scores.at("length"));
+  }
+}
+
 TEST_F(Recipe, TheStoredConfigIsTheSameRecipe) {
   const RecipeFiles again;
   ASSERT_EQ(
@@ -82,8 +119,10 @@ TEST_F(Recipe, TheStoredConfigIsTheSameRecipe) {
 }
 
 TEST_F(Recipe, AFinishedRecipeSaysSoAndChangesNothing) {
+  const std::string page = ReadFile(whole_->Dir() + "/report.html");
   const Outcome again = whole_->Train();
   EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(ReadFile(whole_->Dir() + "/report.html"), page);
   EXPECT_EQ(CountOf(again.out, "already done"), 4);
   EXPECT_EQ(CountOf(again.out, "<- now"), 0);
   EXPECT_EQ(whole_->Everything(), *everything_);
