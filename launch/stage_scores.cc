@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/stage_scores.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -37,6 +39,20 @@ constexpr NamedEstimate kEstimates[] = {{"pass_at_1", &StageScores::pass_at_1},
 
 std::string PathOf(const core::Config& config) { return config.run.dir + "/evaluation.json"; }
 
+// The held-out splits of tasks, and files beside prompts in files: in other stages these hold text.
+std::vector<core::SourceConfig> HeldOutProblems(const core::Config& stage) {
+  std::vector<core::SourceConfig> problems;
+  for (const core::TaskConfig& task : stage.tasks) {
+    core::SourceConfig& source = problems.emplace_back();
+    source.task = task.name;
+    source.split = "held_out";
+  }
+  if (stage.data.prompts.empty()) return problems;
+  std::copy_if(stage.data.validation.begin(), stage.data.validation.end(), std::back_inserter(problems),
+               [](const core::SourceConfig& source) { return !source.path.empty(); });
+  return problems;
+}
+
 // The stage's config with what decides an evaluation alone: its model, all held-out problems, and `math` as the judge
 // whatever the stage was rewarded for.
 core::Config EvaluationConfig(const core::Config& stage) {
@@ -44,12 +60,7 @@ core::Config EvaluationConfig(const core::Config& stage) {
   if (config.stage == "pretrain") config.stage = "sft";  // whose model has room for prompts and responses
   config.model = {};
   config.model.from = stage.run.dir;
-  config.data.validation.clear();
-  for (const core::TaskConfig& task : config.tasks) {
-    core::SourceConfig& source = config.data.validation.emplace_back();
-    source.task = task.name;
-    source.split = "held_out";
-  }
+  config.data.validation = HeldOutProblems(stage);
   config.reward.clear();
   config.eval.samples = kSamples;
   return config;
@@ -132,12 +143,6 @@ absl::StatusOr<StageScores> Measure(core::Config config, int threads, parallel::
   return scores;
 }
 
-absl::Status Keep(const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp";
-  RETURN_IF_ERROR(core::WriteTextFile(temporary, text).status());
-  return core::RenamePath(temporary, path);
-}
-
 }  // namespace
 
 std::string ScoresText(const StageScores& scores) {
@@ -147,14 +152,14 @@ std::string ScoresText(const StageScores& scores) {
 }
 
 absl::StatusOr<std::optional<StageScores>> ReadScores(const core::Config& config) {
-  if (config.tasks.empty() || !core::FileExists(PathOf(config))) return std::nullopt;
+  if (HeldOutProblems(config).empty() || !core::FileExists(PathOf(config))) return std::nullopt;
   ASSIGN_OR_RETURN(const std::string settings, SettingsOf(config));
   ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(PathOf(config), kMaxBytes));
   return FromJson(text, PathOf(config), settings);
 }
 
 absl::StatusOr<std::optional<StageScores>> MakeScores(const core::Config& config, int threads, parallel::Job& job) {
-  if (config.tasks.empty() || config.stage == "reject") return std::nullopt;  // which makes no model
+  if (HeldOutProblems(config).empty() || config.stage == "reject") return std::nullopt;  // which makes no model
   std::optional<StageScores> kept;
   RETURN_IF_ERROR(OnFirst(job, [&]() -> absl::Status {
     ASSIGN_OR_RETURN(kept, ReadScores(config));
@@ -164,7 +169,7 @@ absl::StatusOr<std::optional<StageScores>> MakeScores(const core::Config& config
   ASSIGN_OR_RETURN(const StageScores scores, Measure(EvaluationConfig(config), threads, job));
   RETURN_IF_ERROR(OnFirst(job, [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const std::string settings, SettingsOf(config));
-    return Keep(PathOf(config), ToJson(scores, settings));
+    return core::ReplaceTextFile(PathOf(config), ToJson(scores, settings));
   }));
   return scores;
 }

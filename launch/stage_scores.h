@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the final model of a stage solves of the held-out problems of `tasks`: the same problems, draws and judge for
-// all stages of a recipe, so that rows of its table compare. Kept in evaluation.json of the stage's folder, beside the
-// settings it was made with.
+// What the final model of a stage solves of the held-out problems of its tasks and files: the same problems, draws and
+// judge for all stages of a recipe, so that rows of its table compare. Kept in evaluation.json of the folder of the
+// stage, beside the settings it was made with.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ std::string ScoresText(const StageScores& scores);
 // Those in the folder of a stage, if they are of the model and the settings that it has now.
 absl::StatusOr<std::optional<StageScores>> ReadScores(const core::Config& config);
 
-// The same, made and kept if they are missing; none without tasks. Collective. The stage is done.
+// The same, made and kept if they are missing; none without such problems. Collective. The stage is done.
 absl::StatusOr<std::optional<StageScores>> MakeScores(const core::Config& config, int threads, parallel::Job& job);
 
 }  // namespace conclave::launch

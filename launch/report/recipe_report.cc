@@ -66,12 +66,6 @@ std::string ToJson(const StageRow& row) {
   return line.TakeObject();
 }
 
-absl::Status Replace(const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp";
-  RETURN_IF_ERROR(core::WriteTextFile(temporary, text).status());
-  return core::RenamePath(temporary, path);
-}
-
 absl::StatusOr<std::string> AllMetrics(const core::Recipe& recipe) {
   std::string all;
   for (const core::StagePlan& plan : recipe.stages) {
@@ -126,9 +120,9 @@ absl::Status StoreReport(const core::Recipe& recipe) {
   // Read behind the lock: who comes last has seen what all others have done.
   ASSIGN_OR_RETURN(const std::vector<StageRow> rows, ReadRows(recipe));
   ASSIGN_OR_RETURN(const std::string metrics, AllMetrics(recipe));
-  RETURN_IF_ERROR(Replace(folder.ConfigPath(), core::WriteRecipe(recipe)));
-  RETURN_IF_ERROR(Replace(folder.MetricsPath(), metrics));
-  RETURN_IF_ERROR(Replace(recipe.dir + "/summary.json", SummaryJson(rows)));
+  RETURN_IF_ERROR(core::ReplaceTextFile(folder.ConfigPath(), core::WriteRecipe(recipe)));
+  RETURN_IF_ERROR(core::ReplaceTextFile(folder.MetricsPath(), metrics));
+  RETURN_IF_ERROR(core::ReplaceTextFile(recipe.dir + "/summary.json", SummaryJson(rows)));
   return StorePage(recipe);
 }
 

@@ -21,7 +21,7 @@ std::string RecipePicture(const std::vector<StageRow>& rows, std::string_view pr
 std::string RecipeTable(const std::vector<StageRow>& rows);
 
 // {"stages": [{"name", "pass_at_1", "stderr", "pass_at_8", "greedy", "length", "seconds", "flops"}, ...], "controls":
-// [the same]}: those that are done; null for scores that a recipe without tasks does not have.
+// [the same]}: those that are done; null for scores that a recipe without problems does not have.
 std::string SummaryJson(const std::vector<StageRow>& rows);
 
 // Brings config.yaml, metrics.jsonl (lines of all stages, each with its "stage" first), summary.json and report.html of

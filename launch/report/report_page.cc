@@ -39,9 +39,7 @@ std::string ReportPage(const Report& report) {
 absl::Status StorePage(const core::Recipe& recipe) {
   ASSIGN_OR_RETURN(std::vector<StageRow> rows, ReadRows(recipe));
   ASSIGN_OR_RETURN(const Report report, ReadReport(recipe, std::move(rows)));
-  const std::string path = RunFolder::At(recipe.dir).ReportPath(), temporary = path + ".tmp";
-  RETURN_IF_ERROR(core::WriteTextFile(temporary, ReportPage(report)).status());
-  return core::RenamePath(temporary, path);
+  return core::ReplaceTextFile(RunFolder::At(recipe.dir).ReportPath(), ReportPage(report));
 }
 
 }  // namespace conclave::launch
