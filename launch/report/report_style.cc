@@ -106,6 +106,16 @@ summary code { font-size: .95rem; white-space: pre-wrap; }
   .tree ul ul { margin-left: 5px; padding-left: 12px; }
   .tree ul ul > li::before { left: -12px; width: 8px; }
   .score { flex-basis: 84px; }
+  .samples, .samples tbody { display: block; }
+  .samples tr { display: flex; flex-wrap: wrap; gap: 0 12px; }
+  .samples tr:first-child { display: none; }
+  .samples tr > * { border-top: 0 !important; padding-right: 0; }
+  .samples .first { border-top: 1px solid var(--line); }
+  .samples .first th { flex: 1 0 100%; }
+  .samples tr:not(.first) th { display: none; }
+  .samples td:nth-child(2)::before { content: "step "; color: var(--muted); }
+  .samples td:nth-child(4)::before { content: "reward "; color: var(--muted); }
+  .samples .response { flex: 1 0 100%; min-width: 0; }
 }
 )css";
 
