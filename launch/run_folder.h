@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // run.dir: config.yaml (resolved), metrics.jsonl, samples.jsonl (empty without held-out problems), report.html,
-// profile.jsonl (train --profile), tb/, checkpoints/, rollouts/ (stages grpo, reject, distill), data/ (reject, distill).
-// One job at a time works in it: its rank 0 holds a lock on .lock that the system drops when the process ends, however
-// it ends.
+// profile.jsonl (train --profile), tb/, checkpoints/, rollouts/ (stages grpo, reject, distill), data/ (reject,
+// distill). One job at a time works in it: its rank 0 holds a lock on .lock that the system drops when the process
+// ends, however it ends.
 #pragma once
 
 #include <string>

@@ -109,15 +109,21 @@ std::string InputsText(const core::Recipe& recipe, const core::StagePlan& plan) 
   return text;
 }
 
+const char* StateClass(const Report& report, size_t stage) {
+  if (report.rows[stage].done) return "";
+  return report.histories[stage].last_step > 0 ? " now" : " open";
+}
+
 std::string Node(const Report& report, size_t stage) {
   const StageRow& row = report.rows[stage];
   const core::StagePlan& plan = report.recipe.stages[stage];
-  std::string html = absl::StrFormat("<div class=\"node%s%s\"><div><b>%s</b>%s<br/><small>%s%s</small></div>",
-                                     row.control ? " control" : "", row.done ? "" : " open", Escaped(row.name),
-                                     row.control ? " <i>control</i>" : "", KindText(plan.config.stage),
-                                     Escaped(InputsText(report.recipe, plan)));
-  if (!row.scores)
+  const std::string html = absl::StrFormat("<div class=\"node%s%s\"><div><b>%s</b>%s<br/><small>%s%s</small></div>",
+                                           row.control ? " control" : "", StateClass(report, stage), Escaped(row.name),
+                                           row.control ? " <i>control</i>" : "", KindText(plan.config.stage),
+                                           Escaped(InputsText(report.recipe, plan)));
+  if (!row.scores) {
     return html + absl::StrFormat("<div class=\"score\"><small>%s</small></div></div>", ProgressText(report, stage));
+  }
   const double share = row.scores->pass_at_1.mean;
   return html + absl::StrFormat(
                     "<div class=\"score\">%.3f<div class=\"meter\"><div style=\"width:%.1f%%\"></div></div>"

@@ -8,13 +8,15 @@ const char kReportStyle[] = R"css(
   color-scheme: light dark;
   --ground: #f7f7f5; --card: #ffffff; --text: #1c1c1e; --muted: #63636a; --line: #dededb; --bar: #a9c4e4;
   --better: #00684a; --worse: #a8400a;
-  --s0: #0068b0; --s1: #c44e00; --s2: #008060; --s3: #a8508a; --s4: #8a6d00; --s5: #2f8fc4; --s6: #555555; --s7: #6a4fc0;
+  --s0: #0068b0; --s1: #c44e00; --s2: #008060; --s3: #a8508a;
+  --s4: #8a6d00; --s5: #2f8fc4; --s6: #555555; --s7: #6a4fc0;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ground: #131416; --card: #1c1e21; --text: #ececee; --muted: #a0a2a8; --line: #34373c; --bar: #3b6390;
     --better: #4cc9a0; --worse: #ff9a66;
-    --s0: #5cb4f0; --s1: #ff8f4d; --s2: #2cc79a; --s3: #e59bc8; --s4: #e6c34a; --s5: #9fd4f5; --s6: #c0c0c4; --s7: #b3a1ff;
+    --s0: #5cb4f0; --s1: #ff8f4d; --s2: #2cc79a; --s3: #e59bc8;
+    --s4: #e6c34a; --s5: #9fd4f5; --s6: #c0c0c4; --s7: #b3a1ff;
   }
 }
 .s0 { --c: var(--s0); } .s1 { --c: var(--s1); } .s2 { --c: var(--s2); } .s3 { --c: var(--s3); }
@@ -34,7 +36,8 @@ header dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(156px,
 .wide { grid-column: 1 / -1; }
 dt { font-size: .8rem; color: var(--muted); }
 dd { margin: 0; overflow-wrap: anywhere; }
-section { margin-top: 20px; padding: 16px; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+section { margin-top: 20px; padding: 16px; background: var(--card); border: 1px solid var(--line);
+  border-radius: 10px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 14px 6px 0; text-align: left; vertical-align: baseline; white-space: nowrap; }
@@ -47,7 +50,8 @@ th small { font-weight: 400; }
 .better { color: var(--better); } .worse { color: var(--worse); } .same { color: var(--muted); }
 th:first-child { position: sticky; left: 0; background: var(--card); }
 .compare { list-style: none; margin: 0; padding: 0; font-variant-numeric: tabular-nums; }
-.compare li { display: grid; grid-template-columns: 9.5em 1fr auto; gap: 0 10px; font-size: .95rem; align-items: baseline; padding: 6px 0; }
+.compare li { display: grid; grid-template-columns: 9.5em 1fr auto; gap: 0 10px; font-size: .95rem;
+  align-items: baseline; padding: 6px 0; }
 .compare li + li { border-top: 1px solid var(--line); }
 .compare span, .compare small { min-width: 0; overflow-wrap: anywhere; }
 .tree ul { list-style: none; margin: 0; padding: 0; }
@@ -56,7 +60,8 @@ th:first-child { position: sticky; left: 0; background: var(--card); }
 .tree ul ul > li::before { content: ""; position: absolute; left: -16px; top: 26px; width: 12px; border-top: 2px solid
   var(--line); }
 .node > div:first-child { min-width: 0; overflow-wrap: anywhere; }
-.node { display: flex; justify-content: space-between; gap: 12px; align-items: center; padding: 6px 0; line-height: 1.3; }
+.node { display: flex; justify-content: space-between; gap: 12px; align-items: center; padding: 6px 0;
+  line-height: 1.3; }
 .node i { font-style: normal; font-size: .75rem; color: var(--muted); border: 1px solid var(--line); border-radius: 9px;
   padding: 0 7px; }
 .open b { color: var(--muted); font-weight: 400; }
@@ -77,13 +82,15 @@ figcaption { font-size: .87rem; margin-bottom: 2px; }
 .dashed .line { stroke-dasharray: 6 4; }
 .dot { fill: var(--c); } .bar { stroke: var(--c); stroke-width: 1.5; }
 .tip { fill: transparent; } .tip:hover { fill: var(--c); fill-opacity: .45; }
-.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 4px 20px; margin: 0 0 12px; padding: 0; font-size: .9rem; }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 4px 20px; margin: 0 0 12px; padding: 0;
+  font-size: .9rem; }
 .key { width: 24px; height: 8px; margin-right: 7px; vertical-align: middle; }
 .bars { min-width: 150px; width: 40%; }
 .bars div { height: 8px; min-width: 1px; border-radius: 2px; background: var(--bar); }
 .bars span { font-size: .84rem; color: var(--muted); }
 pre, code, .response { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .84rem; }
-pre { overflow-x: auto; margin: 8px 0 0; padding: 12px; background: var(--ground); border-radius: 6px; line-height: 1.45; }
+pre { overflow-x: auto; margin: 8px 0 0; padding: 12px; background: var(--ground); border-radius: 6px;
+  line-height: 1.45; }
 .response { white-space: pre-wrap; overflow-wrap: anywhere; min-width: 220px; width: 100%; padding-right: 0; }
 .samples td, .samples th { padding-top: 2px; padding-bottom: 2px; }
 .samples tr:not(.first) + tr:not(.first) > *, .samples .first + tr:not(.first) > * { border-top-color: transparent; }
@@ -99,6 +106,16 @@ summary code { font-size: .95rem; white-space: pre-wrap; }
   .tree ul ul { margin-left: 5px; padding-left: 12px; }
   .tree ul ul > li::before { left: -12px; width: 8px; }
   .score { flex-basis: 84px; }
+  .samples, .samples tbody { display: block; }
+  .samples tr { display: flex; flex-wrap: wrap; gap: 0 12px; }
+  .samples tr:first-child { display: none; }
+  .samples tr > * { border-top: 0 !important; padding-right: 0; }
+  .samples .first { border-top: 1px solid var(--line); }
+  .samples .first th { flex: 1 0 100%; }
+  .samples tr:not(.first) th { display: none; }
+  .samples td:nth-child(2)::before { content: "step "; color: var(--muted); }
+  .samples td:nth-child(4)::before { content: "reward "; color: var(--muted); }
+  .samples .response { flex: 1 0 100%; min-width: 0; }
 }
 )css";
 
