@@ -35,6 +35,7 @@ enum class Operation {  // those of Kernels that compute, in its order
   kEmbedding,
   kEmbeddingGrad,
   kLinearCrossEntropy,
+  kLinearDivergence,
   kPolicyLoss,
   kSample,
   kZero,
