@@ -12,6 +12,7 @@ OpCase MakeAttentionCase();
 OpCase MakeCrossEntropyCase();
 OpCase MakeGemmCase();
 OpCase MakeGroupedGemmCase();
+OpCase MakeHeadGemmCase();
 OpCase MakePermuteCase();
 OpCase MakePolicyLossCase();
 OpCase MakeRmsNormCase();
@@ -23,9 +24,10 @@ OpCase MakeWeightedCrossEntropyCase();
 
 inline std::vector<OpCase> AllOpCases() {
   return {
-      MakeGemmCase(),    MakeGroupedGemmCase(), MakeAttentionCase(),  MakeCrossEntropyCase(),
-      MakeRmsNormCase(), MakeSwiGluCase(),      MakeRopeCase(),       MakeRouterCase(),
-      MakePermuteCase(), MakeWeightGradCase(),  MakePolicyLossCase(), MakeWeightedCrossEntropyCase(),
+      MakeGemmCase(),     MakeGroupedGemmCase(), MakeAttentionCase(),  MakeCrossEntropyCase(),
+      MakeRmsNormCase(),  MakeSwiGluCase(),      MakeRopeCase(),       MakeRouterCase(),
+      MakePermuteCase(),  MakeWeightGradCase(),  MakePolicyLossCase(), MakeWeightedCrossEntropyCase(),
+      MakeHeadGemmCase(),
   };
 }
 
