@@ -150,8 +150,9 @@ TEST_F(Grpo, WithACacheOfLatentsTheTrainerComputesLogProbabilitiesAnew) {
   const GrpoRun run;
   const Outcome outcome = run.Train({"rollout.cache=latent"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_NE(outcome.out.find("cache      latent: 384 bytes per token of a sample (expanded: 640 bytes, 1.7 times as much)"),
-            std::string::npos)
+  EXPECT_NE(
+      outcome.out.find("cache      latent: 384 bytes per token of a sample (expanded: 640 bytes, 1.7 times as much)"),
+      std::string::npos)
       << outcome.out;
   EXPECT_TRUE(LineOf(*whole_, 1).at("cache_difference").is_null());
   for (int step = 1; step <= GrpoRun::kSteps; ++step) {
@@ -174,8 +175,17 @@ TEST_F(Grpo, WithACacheOfLatentsTheTrainerComputesLogProbabilitiesAnew) {
 
 TEST_F(Grpo, RefusesACacheOfLatentsThatTheModelDoesNotHave) {
   const GrpoRun run;
-  const Outcome outcome = run.Train({"rollout.cache=latent", "model.model_type=qwen2", "model.q_lora_rank=0",
-                                     "model.kv_lora_rank=0", "model.n_routed_experts=0", "model.n_shared_experts=0"});
+  WriteFile(run.folder() / "config.yaml",
+            "stage: grpo\n"
+            "model: {model_type: qwen2, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 1,\n"
+            "        num_attention_heads: 2, max_position_embeddings: 64}\n"
+            "tasks: {name: addition, digits: 2}\n"
+            "data: {max_prompt_tokens: 12, sequence_length: 40}\n"
+            "rollout: {prompts: 8, group: 3, max_tokens: 10, cache: latent}\n"
+            "reward: [{name: math}]\n"
+            "run: {dir: \"" +
+                run.Dir() + "\"}\n");
+  const Outcome outcome = run.Train();
   EXPECT_EQ(outcome.code, 2);
   EXPECT_NE(outcome.err.find("rollout.cache: latent keeps what multi-head latent attention expands, and a model of "
                              "type qwen2 has none; give expanded"),
