@@ -26,7 +26,7 @@ constexpr std::string_view kResponseFields[] = {"response", "solution", "answer"
 // Reads lines of both kinds.
 class LineForm {
  public:
-  explicit LineForm(const core::SourceConfig& source) {
+  explicit LineForm(const core::SourceConfig& source) : answer_after_(source.answer_after) {
     fields_.push_back({.name = "messages"});
     AddFields(source.prompt_field, kPromptFields);
     num_prompt_fields_ = fields_.size() - 1;
@@ -45,7 +45,9 @@ class LineForm {
     const JsonField* response = FirstGiven(fields.subspan(1 + num_prompt_fields_));
     if (prompt == nullptr || response == nullptr) return Broken(Place(source), Missing());
     messages = {{Role::kUser, *prompt->value}, {Role::kAssistant, *response->value}};
-    return absl::OkStatus();
+    if (answer_after_.empty() || ShowThinking(messages[1].content)) return absl::OkStatus();
+    return Broken(Place(source), absl::StrFormat("the field \"%s\" has no \"%s\" between thinking and answer",
+                                                 response->name, answer_after_));
   }
 
  private:
@@ -55,6 +57,16 @@ class LineForm {
       return;
     }
     for (const std::string_view name : usual) fields_.push_back({.name = std::string(name)});
+  }
+
+  // "16 - 3 = 13 #### 13" as a response that rewards understand; false if the mark is not in it.
+  bool ShowThinking(std::string& response) const {
+    const size_t at = response.rfind(answer_after_);
+    if (at == std::string::npos) return false;
+    const std::string thinking = response.substr(0, at), answer = response.substr(at + answer_after_.size());
+    response = absl::StrFormat("<think>%s</think><answer>%s</answer>", absl::StripAsciiWhitespace(thinking),
+                               absl::StripAsciiWhitespace(answer));
+    return true;
   }
 
   std::string Missing() const {
@@ -69,7 +81,7 @@ class LineForm {
 
   std::vector<JsonField> fields_;  // messages, those of the prompt, those of the response
   size_t num_prompt_fields_;
-  std::string keys_;
+  std::string answer_after_, keys_;
   JsonDocument document_;
 };
 

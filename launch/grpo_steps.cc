@@ -95,7 +95,7 @@ absl::StatusOr<StepReport> GrpoSteps::Step(RunState& state) {
 absl::StatusOr<std::optional<Validation>> GrpoSteps::Validate() {
   if (!evaluation_) return std::nullopt;
   ASSIGN_OR_RETURN(rl::Evaluation solved, evaluation_->Run());
-  return Validation{.solved = solved};
+  return Validation{.solved = solved, .samples = FirstSamples(evaluation_->problems(), evaluation_->groups())};
 }
 
 }  // namespace conclave::launch

@@ -3,7 +3,6 @@
 // a function of an options struct, in a file of its own. What is wrong with an option ends here, as exit code 2.
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include <iterator>
 #include <memory>
@@ -16,7 +15,6 @@
 #include "absl/strings/str_join.h"
 
 #include "core/base/status_macros.h"
-#include "core/base/terminal.h"
 #include "core/config/help.h"
 #include "data/known_vocabularies.h"
 #include "launch/check_layouts.h"
@@ -51,6 +49,12 @@ void AddTrain(CLI::App& root, TrainOptions& options, parallel::Job& job, Command
       ->type_name(kOverride);
   app.add_option("--stage", options.stage, "of a file of stages this one alone; default: all, in their order")
       ->type_name("NAME");
+  app.add_option(
+         "--jobs", options.jobs,
+         "stages of a file that are trained side by side, in processes that share the threads. Never changes a bit")
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(Within<int64_t>(1, 64));
   app.add_flag("--dry-run", options.dry_run,
                "say what would be trained and what memory it takes; the run folder stays as it is");
   AddThreads(app, options.threads,
@@ -337,14 +341,6 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   }
   RETURN_IF_ERROR(job.AgreeOn(CheckRanks(command, job.world().size())));
   return command.run();
-}
-
-ExitCode ReportError(const absl::Status& status) {
-  if (!parallel::IsReported(status)) {
-    const std::string label = core::Styled(STDERR_FILENO, core::Style::kRed, "error: ");
-    fputs((label + std::string(status.message()) + "\n").c_str(), stderr);
-  }
-  return IsUsageError(status) ? ExitCode::kUsage : ExitCode::kFailed;
 }
 
 ExitCode RunOnRanks(int argc, char** argv) {

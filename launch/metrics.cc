@@ -25,15 +25,15 @@ std::string JsonNumber(double value) {
   return std::string(text, result.ptr);
 }
 
-void JsonLine::Add(std::string_view key, double value) { AddText(key, JsonNumber(value)); }
-void JsonLine::Add(std::string_view key, int64_t value) { AddText(key, std::to_string(value)); }
+void JsonLine::Add(std::string_view key, double value) { AddJson(key, JsonNumber(value)); }
+void JsonLine::Add(std::string_view key, int64_t value) { AddJson(key, std::to_string(value)); }
 void JsonLine::Add(std::string_view key, std::string_view text) {
-  AddText(key, nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  AddJson(key, nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
-void JsonLine::AddText(std::string_view key, std::string_view value) {
+void JsonLine::AddJson(std::string_view key, std::string_view json) {
   if (!fields_.empty()) fields_ += ", ";
-  fields_.append("\"").append(key).append("\": ").append(value);
+  fields_.append("\"").append(key).append("\": ").append(json);
 }
 
 absl::StatusOr<AppendFile> AppendFile::Open(const std::string& path, int64_t keep_bytes) {
@@ -59,6 +59,16 @@ absl::Status AppendFile::Append(std::string_view bytes) {
 absl::Status AppendFile::Sync() {
   RETURN_IF_ERROR(Append({}));
   if (::fsync(file_.get()) != 0) return core::FileError(errno, "cannot sync", path_);
+  return absl::OkStatus();
+}
+
+absl::Status ForEachLine(const std::string& path,
+                         const std::function<absl::Status(const std::string& line, int64_t number)>& use) {
+  if (!core::FileExists(path)) return absl::OkStatus();
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return core::FileError(errno, "cannot open", path);
+  std::string line;
+  for (int64_t number = 1; std::getline(file, line) && !file.eof(); ++number) RETURN_IF_ERROR(use(line, number));
   return absl::OkStatus();
 }
 

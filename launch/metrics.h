@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,10 +27,11 @@ class JsonLine {
   void Add(std::string_view key, double value);
   void Add(std::string_view key, int64_t value);
   void Add(std::string_view key, std::string_view text);
-  std::string Take() { return "{" + std::move(fields_) + "}\n"; }
+  void AddJson(std::string_view key, std::string_view json);
+  std::string TakeObject() { return "{" + std::move(fields_) + "}"; }
+  std::string Take() { return TakeObject() + "\n"; }
 
  private:
-  void AddText(std::string_view key, std::string_view value);
   std::string fields_;
 };
 
@@ -48,6 +50,11 @@ class AppendFile {
   std::string path_, waiting_;
   core::FileDescriptor file_;
 };
+
+// Calls `use` with each whole line of a file and its number, from 1; no file has none, and a last line without an end
+// is still being written.
+absl::Status ForEachLine(const std::string& path,
+                         const std::function<absl::Status(const std::string& line, int64_t number)>& use);
 
 // What a metrics file says up to a step.
 struct MetricsHistory {

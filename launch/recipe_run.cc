@@ -4,34 +4,37 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
+#include "core/checkpoint/file_io.h"
 #include "launch/banner.h"
 #include "launch/ranks.h"
-#include "launch/recipe_report.h"
+#include "launch/report/recipe_report.h"
+#include "launch/report/recipe_text.h"
+#include "launch/report/report_page.h"
 #include "launch/run_folder.h"
+#include "launch/side_by_side.h"
 #include "launch/signals.h"
+#include "launch/stage_inputs.h"
 #include "launch/stage_scores.h"
 #include "launch/usage_error.h"
 
 namespace conclave::launch {
 namespace {
 
-absl::Status CheckOptions(const TrainOptions& options) {
-  if (options.trace.empty() || !options.stage.empty()) return absl::OkStatus();
-  return UsageError("--trace: is of one stage; add --stage NAME");
-}
-
-// As the model it starts from, as its teacher, or as its data.
-bool Reads(const core::StagePlan& plan, const core::StagePlan& input) {
-  const std::string& dir = input.config.run.dir;
-  const std::vector<core::SourceConfig>& train = plan.config.data.train;
-  return plan.from == input.name || plan.config.teacher == dir ||
-         std::any_of(train.begin(), train.end(),
-                     [&](const core::SourceConfig& source) { return source.path.starts_with(dir + "/"); });
+absl::Status CheckOptions(const TrainOptions& options, parallel::Job& job) {
+  if (!options.trace.empty() && options.stage.empty()) {
+    return UsageError("--trace: is of one stage; add --stage NAME");
+  }
+  if (options.jobs > 1 && job.world().size() > 1) {
+    return UsageError(
+        "--jobs: stages run side by side on one rank; several ranks share each stage, one after the other");
+  }
+  return absl::OkStatus();
 }
 
 std::string MissingText(const core::StagePlan& plan, const core::StagePlan& input) {
@@ -54,6 +57,7 @@ class RecipeRun {
     ASSIGN_OR_RETURN(const bool ready, HasInputs(plan));
     if (!ready) return std::nullopt;
     ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(plan.config.run.dir, options_, job_));
+    if (!options_.dry_run) RETURN_IF_ERROR(OnFirst(job_, [&] { return CheckInputs(recipe_, plan); }));
     ASSIGN_OR_RETURN(const ExitCode code, TrainIn(folder, plan.config, options_, job_));
     if (options_.dry_run) return std::nullopt;
     if (code != ExitCode::kDone) {
@@ -73,9 +77,15 @@ class RecipeRun {
 
   absl::Status ShowTable() {
     return OnFirst(job_, [this]() -> absl::Status {
-      ASSIGN_OR_RETURN(const std::vector<StageRow> rows, ReadRows(recipe_));
+      ASSIGN_OR_RETURN(std::vector<StageRow> rows, ReadRows(recipe_));
       const std::string table = RecipeTable(rows);
-      if (!table.empty()) PrintLine("\n" + table);
+      if (table.empty()) return absl::OkStatus();
+      ASSIGN_OR_RETURN(const Report report, ReadReport(recipe_, std::move(rows)));
+      for (const std::string& part : {table, RecipeCurves(report, PlotCharactersOfLocale()), RecipeSamples(report)}) {
+        if (!part.empty()) PrintLine("\n" + part);
+      }
+      const std::string page = RunFolder::At(recipe_.dir).ReportPath();
+      if (core::FileExists(page)) PrintLabelled("report", page);
       return absl::OkStatus();
     });
   }
@@ -100,7 +110,7 @@ class RecipeRun {
     std::string missing;
     RETURN_IF_ERROR(OnFirst(job_, [&]() -> absl::Status {
       for (const core::StagePlan& input : recipe_.stages) {
-        if (!Reads(plan, input)) continue;
+        if (!ReadsStage(plan, input)) continue;
         ASSIGN_OR_RETURN(const bool done, IsDone(input.config));
         if (!done) missing = MissingText(plan, input);
       }
@@ -117,11 +127,30 @@ class RecipeRun {
   parallel::Job& job_;
 };
 
+// The stages side by side, each as `--stage` would train it.
+absl::StatusOr<ExitCode> RunInProcesses(const core::Recipe& recipe, const TrainOptions& options, parallel::Job& job) {
+  ASSIGN_OR_RETURN(const ExitCode code,
+                   RunSideBySide(recipe, options.jobs, options.threads, [&](const core::StagePlan& plan, int threads) {
+                     TrainOptions own = options;
+                     own.threads = threads;
+                     const auto stop = RecipeRun(recipe, own, job).Run(plan);
+                     if (!stop.ok()) return ReportError(stop.status());
+                     return stop->value_or(ExitCode::kDone);
+                   }));
+  if (code != ExitCode::kDone) PrintLine("the recipe stopped; the same command goes on");
+  return code;
+}
+
 }  // namespace
 
 absl::StatusOr<ExitCode> RunRecipe(const core::Recipe& recipe, const TrainOptions& options, parallel::Job& job) {
-  RETURN_IF_ERROR(job.AgreeOn(CheckOptions(options)));
+  RETURN_IF_ERROR(job.AgreeOn(CheckOptions(options, job)));
   RecipeRun run(recipe, options, job);
+  if (options.jobs > 1 && options.stage.empty() && !options.dry_run) {
+    ASSIGN_OR_RETURN(const ExitCode code, RunInProcesses(recipe, options, job));
+    if (code == ExitCode::kDone) RETURN_IF_ERROR(run.ShowTable());
+    return code;
+  }
   for (const core::StagePlan& plan : recipe.stages) {
     if (!options.stage.empty() && plan.name != options.stage) continue;
     std::optional<ExitCode> stop = run.StopRequested();

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -58,11 +57,7 @@ absl::StatusOr<RunFolder> RunFolder::Open(const std::string& dir) {
 }
 
 absl::Status RunFolder::StoreConfig(const core::Config& config) const {
-  const std::string temporary = ConfigPath() + ".tmp";
-  RETURN_IF_ERROR(core::WriteTextFile(temporary, core::WriteConfig(config)).status());
-  if (::rename(temporary.c_str(), ConfigPath().c_str()) != 0)
-    return core::FileError(errno, "cannot write", ConfigPath());
-  return core::SyncDirectory(dir_);
+  return core::ReplaceTextFile(ConfigPath(), core::WriteConfig(config));
 }
 
 absl::Status CheckContinues(const core::Config& before, const core::Config& now) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// run.dir: config.yaml (resolved), metrics.jsonl, profile.jsonl (train --profile), tb/, checkpoints/, rollouts/ (stages
-// grpo, reject, distill), data/ (reject, distill). One job at a time works in it: its rank 0 holds a lock on .lock that
-// the system drops when the process ends, however it ends.
+// run.dir: config.yaml (resolved), metrics.jsonl, samples.jsonl (empty without held-out problems), report.html,
+// profile.jsonl (train --profile), tb/, checkpoints/, rollouts/ (stages grpo, reject, distill), data/ (reject,
+// distill). One job at a time works in it: its rank 0 holds a lock on .lock that the system drops when the process
+// ends, however it ends.
 #pragma once
 
 #include <string>
@@ -24,6 +25,8 @@ class RunFolder {
   const std::string& dir() const { return dir_; }
   std::string ConfigPath() const { return dir_ + "/config.yaml"; }
   std::string MetricsPath() const { return dir_ + "/metrics.jsonl"; }
+  std::string SamplesPath() const { return dir_ + "/samples.jsonl"; }
+  std::string ReportPath() const { return dir_ + "/report.html"; }
   std::string ProfilePath() const { return dir_ + "/profile.jsonl"; }
   std::string RolloutsPath() const { return dir_ + "/rollouts"; }
   std::string DataPath() const { return dir_ + "/data"; }

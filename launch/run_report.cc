@@ -62,6 +62,8 @@ absl::Status RunReport::Open() {
                                      history.last_step, first_step_));
   }
   ASSIGN_OR_RETURN(metrics_, AppendFile::Open(folder_.MetricsPath(), history.bytes));
+  ASSIGN_OR_RETURN(const MetricsHistory samples, ReadMetrics(folder_.SamplesPath(), first_step_, "samples"));
+  ASSIGN_OR_RETURN(samples_, AppendFile::Open(folder_.SamplesPath(), samples.bytes));
   ASSIGN_OR_RETURN(events_, EventFile::Create(folder_.EventsPath(), first_step_ + 1));
   losses_ = std::move(history.values);
   start_ = std::chrono::steady_clock::now();
@@ -72,7 +74,9 @@ void RunReport::Add(const StepReport& step) {
   last_step_ = step.metrics.step;
   losses_.push_back(step.rollout ? step.rollout->reward.mean : step.metrics.loss);
   if (step.validation) last_validation_ = step.validation;
-  Record(step);
+  absl::Status written = Record(step);
+  written.Update(RecordSamples(step));
+  CheckWritten(written);
   RecordEvents(step);
   ShowProgress(step);
   if (step.validation && step.validation->solved) ShowSolved(step);
@@ -90,7 +94,7 @@ std::vector<Figure> RunReport::FiguresOf(const StepReport& step) const {
   return figures;
 }
 
-void RunReport::Record(const StepReport& step) {
+absl::Status RunReport::Record(const StepReport& step) {
   const optim::StepMetrics& metrics = step.metrics;
   JsonLine line;
   line.Add("step", metrics.step);
@@ -114,11 +118,24 @@ void RunReport::Record(const StepReport& step) {
     line.Add("bits_per_byte", *step.validation->bits_per_byte);
   }
   for (const Figure& figure : FiguresOf(step)) line.Add(figure.name, figure.value);
-  const absl::Status written = metrics_.Append(line.Take());
+  return metrics_.Append(line.Take());
+}
+
+absl::Status RunReport::RecordSamples(const StepReport& step) {
+  if (!step.validation || step.validation->samples.empty()) return absl::OkStatus();
+  return samples_.Append(WriteSampleLine({.step = step.metrics.step, .samples = step.validation->samples}));
+}
+
+void RunReport::CheckWritten(const absl::Status& written) {
   if (!written.ok() && !writing_failed_) {
     Warn(absl::StrFormat("%s; training goes on, the lines follow once there is room", std::string(written.message())));
   }
   writing_failed_ = !written.ok();
+}
+
+void RunReport::Sync() {
+  metrics_.Sync().IgnoreError();
+  samples_.Sync().IgnoreError();
 }
 
 void RunReport::RecordEvents(const StepReport& step) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a run tells of its steps: metrics.jsonl, TensorBoard events, the progress line, and a summary. Rank 0 has the
-// one report of a run.
+// What a run tells of its steps: metrics.jsonl, samples.jsonl, TensorBoard events, the progress line, and a summary.
+// Rank 0 has the one report of a run.
 #pragma once
 
 #include <chrono>
@@ -18,6 +18,7 @@
 #include "launch/progress.h"
 #include "launch/rollout_record.h"
 #include "launch/run_folder.h"
+#include "launch/sample_log.h"
 #include "launch/tensorboard.h"
 #include "optim/trainer.h"
 #include "rl/evaluation.h"
@@ -29,6 +30,7 @@ namespace conclave::launch {
 struct Validation {
   std::optional<double> loss = {}, bits_per_byte = {};
   std::optional<rl::Evaluation> solved = {};
+  std::vector<LoggedSample> samples = {};  // of `solved`
 };
 
 struct StepReport {
@@ -44,11 +46,11 @@ class RunReport {
   // `first_step`: steps done before this process.
   RunReport(const RunFolder& folder, const core::Config& config, const core::ModelConfig& model, int64_t first_step);
 
-  // Opens metrics and events, cut back to the first step.
+  // Opens metrics, samples and events, cut back to the first step.
   absl::Status Open();
   void Add(const StepReport& step);
-  // Metrics so far survive a crash of the machine.
-  void Sync() { metrics_.Sync().IgnoreError(); }
+  // Metrics and samples so far survive a crash of the machine.
+  void Sync();
   // A line on stderr, or a table on stdout, above the progress line.
   void Warn(std::string_view text);
   void Print(std::string_view text);
@@ -58,8 +60,11 @@ class RunReport {
 
  private:
   std::vector<Figure> FiguresOf(const StepReport& step) const;
-  void Record(const StepReport& step);
+  absl::Status Record(const StepReport& step);
+  absl::Status RecordSamples(const StepReport& step);
   void RecordEvents(const StepReport& step);
+  // Says once that a line waits for room on the disk.
+  void CheckWritten(const absl::Status& written);
   void ShowProgress(const StepReport& step);
   void ShowSolved(const StepReport& step);
 
@@ -69,7 +74,7 @@ class RunReport {
   const core::ModelGraph graph_;
   const int64_t first_step_;
   std::chrono::steady_clock::time_point start_;
-  AppendFile metrics_;
+  AppendFile metrics_, samples_;
   EventFile events_;
   Progress progress_;
   CollapseWatch watch_;

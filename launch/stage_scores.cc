@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/stage_scores.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -23,7 +25,7 @@ namespace conclave::launch {
 namespace {
 
 constexpr int64_t kSamples = 8;
-constexpr int64_t kMaxBytes = 1 << 16;
+constexpr int64_t kMaxBytes = 1 << 26;  // samples are as long as the model likes
 
 struct NamedEstimate {
   const char* name;
@@ -37,6 +39,20 @@ constexpr NamedEstimate kEstimates[] = {{"pass_at_1", &StageScores::pass_at_1},
 
 std::string PathOf(const core::Config& config) { return config.run.dir + "/evaluation.json"; }
 
+// The held-out splits of tasks, and files beside prompts in files: in other stages these hold text.
+std::vector<core::SourceConfig> HeldOutProblems(const core::Config& stage) {
+  std::vector<core::SourceConfig> problems;
+  for (const core::TaskConfig& task : stage.tasks) {
+    core::SourceConfig& source = problems.emplace_back();
+    source.task = task.name;
+    source.split = "held_out";
+  }
+  if (stage.data.prompts.empty()) return problems;
+  std::copy_if(stage.data.validation.begin(), stage.data.validation.end(), std::back_inserter(problems),
+               [](const core::SourceConfig& source) { return !source.path.empty(); });
+  return problems;
+}
+
 // The stage's config with what decides an evaluation alone: its model, all held-out problems, and `math` as the judge
 // whatever the stage was rewarded for.
 core::Config EvaluationConfig(const core::Config& stage) {
@@ -44,12 +60,7 @@ core::Config EvaluationConfig(const core::Config& stage) {
   if (config.stage == "pretrain") config.stage = "sft";  // whose model has room for prompts and responses
   config.model = {};
   config.model.from = stage.run.dir;
-  config.data.validation.clear();
-  for (const core::TaskConfig& task : config.tasks) {
-    core::SourceConfig& source = config.data.validation.emplace_back();
-    source.task = task.name;
-    source.split = "held_out";
-  }
+  config.data.validation = HeldOutProblems(stage);
   config.reward.clear();
   config.eval.samples = kSamples;
   return config;
@@ -83,6 +94,7 @@ std::string ToJson(const StageScores& scores, const std::string& settings) {
     line.Add(name, (scores.*estimate).mean);
     line.Add(absl::StrFormat("%s_stderr", name), (scores.*estimate).error);
   }
+  line.AddJson("samples", SamplesJson(scores.samples));
   return line.Take();
 }
 
@@ -96,6 +108,9 @@ std::optional<StageScores> FromJson(const std::string& text, const std::string& 
     if (mean == json->end() || error == json->end() || !mean->is_number() || !error->is_number()) return std::nullopt;
     scores.*estimate = {mean->get<double>(), error->get<double>()};
   }
+  auto samples = SamplesFromJson(json->value("samples", nlohmann::json()));
+  if (!samples.ok()) return std::nullopt;
+  scores.samples = *std::move(samples);
   return scores;
 }
 
@@ -108,26 +123,24 @@ absl::StatusOr<StageScores> Measure(core::Config config, int threads, parallel::
   const auto problems = data::ReadValidationPrompts(context, config.eval.prompts);
   RETURN_IF_ERROR(job.AgreeOn(problems.status()));
   ASSIGN_OR_RETURN(parts.model, CreateFrozenModel(config, job, parts));
+  StageScores scores;
   const auto evaluate = [&](const core::Config& how) -> absl::StatusOr<rl::Evaluation> {
     ASSIGN_OR_RETURN(const auto evaluation,
                      ProblemEvaluation::Create(how, *parts.tokenizer, *problems, *parts.model, *parts.layout));
-    return evaluation->Run();
+    ASSIGN_OR_RETURN(const rl::Evaluation result, evaluation->Run());
+    if (scores.samples.empty()) scores.samples = FirstSamples(evaluation->problems(), evaluation->groups());
+    return result;
   };
   ASSIGN_OR_RETURN(const rl::Evaluation sampled, evaluate(config));
   config.eval.samples = 1;
   config.eval.temperature = 0;
   ASSIGN_OR_RETURN(const rl::Evaluation greedy, evaluate(config));
-  return StageScores{.pass_at_1 = sampled.pass_at.front().estimate,
-                     .pass_at_8 = sampled.pass_at.back().estimate,
-                     .majority = sampled.majority,
-                     .length = sampled.length,
-                     .greedy = greedy.pass_at.front().estimate};
-}
-
-absl::Status Keep(const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp";
-  RETURN_IF_ERROR(core::WriteTextFile(temporary, text).status());
-  return core::RenamePath(temporary, path);
+  scores.pass_at_1 = sampled.pass_at.front().estimate;
+  scores.pass_at_8 = sampled.pass_at.back().estimate;
+  scores.majority = sampled.majority;
+  scores.length = sampled.length;
+  scores.greedy = greedy.pass_at.front().estimate;
+  return scores;
 }
 
 }  // namespace
@@ -139,14 +152,14 @@ std::string ScoresText(const StageScores& scores) {
 }
 
 absl::StatusOr<std::optional<StageScores>> ReadScores(const core::Config& config) {
-  if (config.tasks.empty() || !core::FileExists(PathOf(config))) return std::nullopt;
+  if (HeldOutProblems(config).empty() || !core::FileExists(PathOf(config))) return std::nullopt;
   ASSIGN_OR_RETURN(const std::string settings, SettingsOf(config));
   ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(PathOf(config), kMaxBytes));
   return FromJson(text, PathOf(config), settings);
 }
 
 absl::StatusOr<std::optional<StageScores>> MakeScores(const core::Config& config, int threads, parallel::Job& job) {
-  if (config.tasks.empty() || config.stage == "reject") return std::nullopt;  // which makes no model
+  if (HeldOutProblems(config).empty() || config.stage == "reject") return std::nullopt;  // which makes no model
   std::optional<StageScores> kept;
   RETURN_IF_ERROR(OnFirst(job, [&]() -> absl::Status {
     ASSIGN_OR_RETURN(kept, ReadScores(config));
@@ -156,7 +169,7 @@ absl::StatusOr<std::optional<StageScores>> MakeScores(const core::Config& config
   ASSIGN_OR_RETURN(const StageScores scores, Measure(EvaluationConfig(config), threads, job));
   RETURN_IF_ERROR(OnFirst(job, [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const std::string settings, SettingsOf(config));
-    return Keep(PathOf(config), ToJson(scores, settings));
+    return core::ReplaceTextFile(PathOf(config), ToJson(scores, settings));
   }));
   return scores;
 }

@@ -37,9 +37,9 @@ std::string DurationText(double seconds) {
   return absl::StrFormat("%d:%02d", minutes, total % 60);
 }
 
-std::string FlopRateText(double per_second) {
-  static constexpr const char* kUnits[] = {"MFLOP/s", "GFLOP/s", "TFLOP/s", "PFLOP/s"};
-  double value = per_second / 1e6;
+std::string FlopText(double flops) {
+  static constexpr const char* kUnits[] = {"MFLOP", "GFLOP", "TFLOP", "PFLOP"};
+  double value = flops / 1e6;
   size_t unit = 0;
   while (value >= 1000 && unit + 1 < std::size(kUnits)) {
     value /= 1000;
@@ -47,5 +47,7 @@ std::string FlopRateText(double per_second) {
   }
   return absl::StrFormat("%.1f %s", value, kUnits[unit]);
 }
+
+std::string FlopRateText(double per_second) { return FlopText(per_second) + "/s"; }
 
 }  // namespace conclave::launch

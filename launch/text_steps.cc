@@ -48,6 +48,7 @@ absl::StatusOr<std::optional<Validation>> TextSteps::Validate() {
   if (parts_.loader->num_validation_rows() > 0) MeasureLoss(validation);
   if (evaluation_) {
     ASSIGN_OR_RETURN(validation.solved, evaluation_->Run());
+    validation.samples = FirstSamples(evaluation_->problems(), evaluation_->groups());
   }
   if (!validation.loss && !validation.solved) return std::nullopt;
   return validation;

@@ -15,6 +15,7 @@
 #include "launch/ranks.h"
 #include "launch/recipe_run.h"
 #include "launch/rejection.h"
+#include "launch/report/report_page.h"
 #include "launch/run_checkpoints.h"
 #include "launch/run_parts.h"
 #include "launch/run_report.h"
@@ -46,8 +47,11 @@ ExitCode StopBeforeTheFirstStep(const absl::Status& cancelled, parallel::Job& jo
   return ExitCodeOfStop(static_cast<int>(reason)).value_or(ExitCode::kFailed);
 }
 
-absl::Status CheckStage(const core::Recipe& recipe, const std::string& stage) {
-  const absl::Status status = stage.empty() ? absl::OkStatus() : recipe.CheckHas(stage);
+absl::Status CheckStageOptions(const core::Recipe& recipe, const TrainOptions& options) {
+  if (options.jobs > 1 && recipe.IsOneRun()) {
+    return UsageError(absl::StrFormat("--jobs: %s has no `stages` that could run side by side", options.config));
+  }
+  const absl::Status status = options.stage.empty() ? absl::OkStatus() : recipe.CheckHas(options.stage);
   return status.ok() ? status : UsageError(absl::StrFormat("--stage: %s", std::string(status.message())));
 }
 
@@ -55,7 +59,7 @@ absl::Status CheckStage(const core::Recipe& recipe, const std::string& stage) {
 absl::StatusOr<core::Recipe> LoadSameRecipe(const TrainOptions& options, parallel::Job& job) {
   auto recipe = core::LoadRecipe(options.config, options.overrides);
   RETURN_IF_ERROR(job.AgreeOn(AsUsageError(recipe.status())));
-  RETURN_IF_ERROR(job.AgreeOn(CheckStage(*recipe, options.stage)));
+  RETURN_IF_ERROR(job.AgreeOn(CheckStageOptions(*recipe, options)));
   const std::string command =
       absl::StrFormat("train%s%s%s", options.dry_run ? " --dry-run" : "", options.trace.empty() ? "" : " --trace",
                       options.stage.empty() ? "" : " --stage " + options.stage);
@@ -168,7 +172,10 @@ absl::StatusOr<ExitCode> Train(const TrainOptions& options, parallel::Job& job) 
   if (!options.dry_run) signals.emplace(IsFirst(job) ? Messages::kSay : Messages::kLeaveToOthers);
   if (!recipe.IsOneRun()) return RunRecipe(recipe, options, job);
   ASSIGN_OR_RETURN(const RunFolder folder, OpenRunFolder(recipe.dir, options, job));
-  return TrainIn(folder, recipe.stages[0].config, options, job);
+  const absl::StatusOr<ExitCode> code = TrainIn(folder, recipe.stages[0].config, options, job);
+  if (!code.ok() || options.dry_run) return code;
+  RETURN_IF_ERROR(OnFirst(job, [&recipe] { return StorePage(recipe); }));
+  return code;
 }
 
 }  // namespace conclave::launch

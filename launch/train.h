@@ -20,6 +20,7 @@ struct TrainOptions {
   std::string config;                  // path of the YAML file
   std::vector<std::string> overrides;  // "a.b=c"
   std::string stage;                   // of a file of stages this one alone; "": all
+  int jobs = 1;                        // stages at a time
   int threads = 0;
   bool dry_run = false;        // print what would be trained, and stop: nothing is written
   bool profile = false;        // say where the time of some steps goes

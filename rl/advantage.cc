@@ -25,12 +25,14 @@ struct Moments {
   double Mean() const { return count > 0 ? sum / static_cast<double>(count) : 0; }
 };
 
+double Worth(const Episode& episode) { return episode.reward - episode.kl_penalty; }
+
 Moments RewardsOf(const Group& group) {
   Moments moments;
   for (const Episode& episode : group.episodes) {
     if (!episode.counted) continue;
     ++moments.count;
-    moments.sum += episode.reward;
+    moments.sum += Worth(episode);
   }
   return moments;
 }
@@ -44,7 +46,7 @@ double GroupDeviation(const Group& group, const std::string& kind) {
   const Moments moments = RewardsOf(group);
   double squares = 0;
   for (const Episode& episode : group.episodes) {
-    const double d = episode.reward - moments.Mean();
+    const double d = Worth(episode) - moments.Mean();
     if (episode.counted) squares += d * d;
   }
   return Deviation(squares, moments.count, kind == "sample" ? 1 : 0);
@@ -74,7 +76,7 @@ void ComputeAdvantages(const core::AdvantageConfig& config, std::span<Group> gro
   Moments batch;
   ForEachCounted(groups, [&](const Episode& episode) {
     ++batch.count;
-    batch.sum += episode.reward;
+    batch.sum += Worth(episode);
   });
   for (Group& group : groups) {
     const Moments moments = RewardsOf(group);
@@ -84,7 +86,7 @@ void ComputeAdvantages(const core::AdvantageConfig& config, std::span<Group> gro
       episode.advantage = 0;
       if (!group.kept || !episode.counted) continue;
       episode.advantage =
-          (episode.reward - Baseline(config.baseline, moments, batch.Mean(), episode.reward)) / deviation;
+          (Worth(episode) - Baseline(config.baseline, moments, batch.Mean(), Worth(episode))) / deviation;
     }
   }
   if (config.std != "batch") return;
@@ -109,14 +111,14 @@ double KlEstimate(const std::string& estimator, double log_prob, double referenc
   return core::ExactExp(d) - d - 1;
 }
 
-void SubtractKlFromRewards(const core::KlConfig& kl, std::span<Group> groups) {
+void ComputeKlPenalties(const core::KlConfig& kl, std::span<Group> groups) {
   ForEachCounted(groups, [&](Episode& episode) {
     const std::vector<float>& now =
         episode.old_log_probs.empty() ? episode.completion.log_probs : episode.old_log_probs;
     CHECK_EQ(episode.reference_log_probs.size(), now.size());
     double sum = 0;
     for (size_t t = 0; t < now.size(); ++t) sum += KlEstimate(kl.estimator, now[t], episode.reference_log_probs[t]);
-    episode.reward -= kl.coefficient * sum;
+    episode.kl_penalty = kl.coefficient * sum;
   });
 }
 

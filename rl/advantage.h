@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From rewards to advantages: A = (r - baseline) / (deviation + eps), in f64 and in the order of draws. Episodes that
-// do not count have advantage 0 and are not in any mean.
+// From rewards, less their kl_penalty, to advantages: A = (r - baseline) / (deviation + eps), in f64 and in the order
+// of draws. Episodes that do not count have advantage 0 and are not in any mean.
 //   baseline  group mean (GRPO, 2402.03300) | mean of the others (RLOO, 2402.14740) | mean of the batch | 0
 //   std       of the group, over n - 1 or n | of the batch, of what the baseline left (REINFORCE++, 2501.03262) | 1
 #pragma once
@@ -20,8 +20,8 @@ void ComputeAdvantages(const core::AdvantageConfig& config, std::span<Group> gro
 
 // KL in the reward, with Episode::reference_log_probs and old_log_probs set. For a batch baseline token by token: each
 // token is worth what follows it, r - kl (sum of estimates from there on), whitened over all tokens; then
-// token_advantages are set. Otherwise the sum over the response is subtracted from `reward`, before advantages.
-void SubtractKlFromRewards(const core::KlConfig& kl, std::span<Group> groups);
+// token_advantages are set. Otherwise the sum over the response is its kl_penalty, and comes before advantages.
+void ComputeKlPenalties(const core::KlConfig& kl, std::span<Group> groups);
 void ComputeTokenAdvantages(const core::KlConfig& kl, double eps, std::span<Group> groups);
 
 // An estimate of the divergence of a policy from the reference at one token (Schulman): k1 = -d, k2 = d^2 / 2,

@@ -21,6 +21,7 @@ struct Episode {
   bool counted = true;        // false: not in the loss, nor in what advantages are relative to
   int64_t version = 0;        // steps done by the weights that it was drawn with
   // Set before the update:
+  double kl_penalty = 0;  // what a divergence from the reference model takes from the reward in advantages
   double advantage = 0;
   std::vector<float> token_advantages;     // by token, instead of `advantage`; empty: all alike
   std::vector<float> old_log_probs;        // of the weights at the start of the update; empty: as it was drawn

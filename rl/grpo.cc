@@ -236,7 +236,7 @@ void Grpo::Weigh(int64_t step, GrpoMetrics& metrics) {
     if (by_token) {
       ComputeTokenAdvantages(grpo.kl, grpo.advantage.eps, groups_);
     } else {
-      SubtractKlFromRewards(grpo.kl, groups_);
+      ComputeKlPenalties(grpo.kl, groups_);
     }
   }
   ComputeAdvantages(grpo.advantage, groups_);

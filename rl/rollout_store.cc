@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "rl/rollout_store.h"
 
-#include <errno.h>
-#include <stdio.h>
-
 #include "absl/strings/str_format.h"
 
 #include "core/base/status_macros.h"
@@ -40,10 +37,7 @@ absl::StatusOr<std::optional<std::string>> RolloutStore::Load(int64_t step) cons
 
 absl::Status RolloutStore::Save(int64_t step, std::string_view lines) const {
   RETURN_IF_ERROR(core::MakeDirectories(dir_));
-  const std::string path = PathOf(step), temporary = path + ".tmp";
-  RETURN_IF_ERROR(core::WriteTextFile(temporary, Header(key_) + std::string(lines)).status());
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return core::FileError(errno, "cannot write", path);
-  return core::SyncDirectory(dir_);
+  return core::ReplaceTextFile(PathOf(step), Header(key_) + std::string(lines));
 }
 
 }  // namespace conclave::rl

@@ -161,6 +161,14 @@ absl::StatusOr<WrittenFile> WriteTextFile(const std::string& path, std::string_v
   return file.Finish();
 }
 
+absl::Status ReplaceTextFile(const std::string& path, std::string_view text) {
+  const std::string temporary = path + ".tmp";
+  RETURN_IF_ERROR(WriteTextFile(temporary, text).status());
+  RETURN_IF_ERROR(RenamePath(temporary, path));
+  const size_t slash = path.rfind('/');
+  return SyncDirectory(slash == std::string::npos ? "." : path.substr(0, slash + 1));
+}
+
 absl::StatusOr<WrittenFile> HashFile(const std::string& path) {
   ASSIGN_OR_RETURN(const InputFile file, InputFile::Open(path));
   std::vector<char> chunk(static_cast<size_t>(std::min(file.size(), kChunkBytes)));

@@ -87,6 +87,8 @@ absl::Status FileError(int error, std::string_view action, const std::string& pa
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_bytes);
 // Writes and fsyncs a whole file.
 absl::StatusOr<WrittenFile> WriteTextFile(const std::string& path, std::string_view text);
+// The same in the place of what is there, at one instant: readers see the old text or the new one, also after a crash.
+absl::Status ReplaceTextFile(const std::string& path, std::string_view text);
 // Size and checksum of a file as they are on disk now.
 absl::StatusOr<WrittenFile> HashFile(const std::string& path);
 

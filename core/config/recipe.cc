@@ -115,6 +115,7 @@ class RecipeReader {
     YamlNode changes = entry;
     for (const char* key : {"name", "from", "control"}) Erase(changes, key);
     YamlNode tree = common_;
+    if (StageOf(changes.Find("stage") != nullptr ? changes : common_) == "grpo") EraseRows(tree);
     if (changes.Find("model") != nullptr && AreUnrelatedModels(common_, changes)) Erase(tree, "model");
     MergeInto(tree, changes);
     RETURN_IF_ERROR(ResolveInputs(entry, plan, tree));
@@ -201,6 +202,13 @@ class RecipeReader {
     data->quoted = true;
     MergeInto(tree, samples);
     return absl::OkStatus();
+  }
+
+  // How many rows a batch of the other stages has: those of grpo are what was drawn.
+  static void EraseRows(YamlNode& tree) {
+    YamlNode* batch = tree.Find("batch");
+    if (batch == nullptr || !batch->IsMap()) return;
+    for (const char* key : {"sequences", "ramp"}) Erase(*batch, key);
   }
 
   static std::string StageOf(const YamlNode& tree) {

@@ -140,6 +140,16 @@ absl::Status ValidateDistillation(const Config& config) {
   return ValidateRejection("distill", config.distill, config);
 }
 
+absl::Status RowsAreDrawn(const BatchConfig& batch) {
+  constexpr char kWhy[] =
+      "does not go with stage grpo, whose batch is rollout.prompts times rollout.group responses; leave it out (of "
+      "batch "
+      "there is micro_sequences)";
+  if (batch.sequences != BatchConfig().sequences) return Refuse("batch.sequences", batch.sequences, kWhy);
+  if (batch.ramp.start != 0) return Refuse("batch.ramp.start", batch.ramp.start, kWhy);
+  return absl::OkStatus();
+}
+
 absl::Status ValidateGrpoStage(const Config& config) {
   RETURN_IF_ERROR(ValidateLoss(config.grpo));
   RETURN_IF_ERROR(ValidateResponses(config));
@@ -151,6 +161,7 @@ absl::Status ValidateGrpoStage(const Config& config) {
                                   "more, or baseline: batch",
                                   baseline));
   }
+  RETURN_IF_ERROR(RowsAreDrawn(config.batch));
   if (rollout.prompts % config.grpo.minibatches != 0) {
     return Refuse("grpo.minibatches", config.grpo.minibatches,
                   absl::StrFormat("does not divide rollout.prompts, %d", rollout.prompts));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A problem is made backwards: numbers are joined two by two until one is left, which is the target if it is small
-// enough. Worked: these steps, then the expression.
+// enough. Worked: a search (Stream of Search, arXiv 2404.03683), some tries that miss the target, the one that hits it,
+// then the expression. Who learns it has a way to spend more tokens on a problem, and reason to: more tries hit more.
 #include "data/tasks/countdown.h"
 
 #include <algorithm>
@@ -22,6 +23,7 @@ namespace conclave::data {
 namespace {
 
 constexpr int kMaxTries = 64;
+constexpr int64_t kMostMisses = 3;  // in a worked solution
 constexpr size_t kMaxAnswerBytes = 1024;
 constexpr int kMaxDepth = 64;  // of brackets
 
@@ -73,7 +75,7 @@ class Countdown final : public Task {
       solution = Solve(numbers, tries < kMaxTries ? operators_ : "+", draws);
     return {.prompt = absl::StrFormat("Use %s once each to make %d", list, solution.target),
             .answer = solution.expression,
-            .worked = solution.steps + solution.expression};
+            .worked = Misses(numbers, solution.target, draws) + solution.steps + solution.expression};
   }
 
  private:
@@ -94,6 +96,20 @@ class Countdown final : public Task {
       parts.erase(parts.begin() + 1);
     }
     return {.target = parts[0].value, .expression = parts[0].text, .steps = steps};
+  }
+
+  // "2+3=5;5*4=20,no;" for each of up to kMostMisses tries, where there are others than the target.
+  std::string Misses(const std::vector<int64_t>& numbers, int64_t target, Draws& draws) const {
+    std::string misses;
+    int64_t left = draws.Uniform(0, kMostMisses);
+    for (int tries = 0; left > 0 && tries < kMaxTries; ++tries) {
+      Solution miss = Solve(numbers, operators_, draws);
+      if (miss.target == 0 || miss.target == target) continue;
+      miss.steps.back() = ',';
+      misses += miss.steps + "no;";
+      --left;
+    }
+    return misses;
   }
 
   int64_t most_, count_;

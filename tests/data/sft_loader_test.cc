@@ -114,6 +114,19 @@ TEST(SftLoader, ReadsGsm8kAndMathAsTheyAre) {
   EXPECT_EQ(samples[1].second, "___s<eos>");
 }
 
+TEST(SftLoader, MakesThinkingOfWhatStandsBeforeAnAnswer) {
+  const TempFolder folder;
+  core::SourceConfig source =
+      File(folder.Write("a.jsonl", R"({"question": "q", "answer": "1+1 #### 2 is\nw\n#### 2"})"));
+  source.answer_after = "####";
+  const auto samples = SamplesOf(Load(Config({source}))->TrainBatch(0, 1));
+  ASSERT_EQ(samples.size(), 1u);
+  EXPECT_EQ(samples[0].second, "___<think>1+1 #### 2 is\nw</think><answer>2</answer><eos>");
+  source.path = folder.Write("b.jsonl", R"({"question": "q", "answer": "2"})");
+  const core::Config config = Config({source});
+  EXPECT_EQ(Error(config), source.path + ":1: the field \"answer\" has no \"####\" between thinking and answer");
+}
+
 TEST(SftLoader, RefusesValidationThatAsksWhatIsTrainedOn) {
   const TempFolder folder;
   const std::string train = folder.Write("train.jsonl", R"({"prompt": "a", "response": "b"})");

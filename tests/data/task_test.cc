@@ -2,9 +2,11 @@
 #include "data/tasks/task.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -204,6 +206,42 @@ TEST(Task, GoldAnswersOfCountdownPassTheVerifier) {
       ASSERT_EQ(Steps(problem.worked).back(), problem.answer);
     }
   }
+}
+
+TEST(Task, WorkedCountdownSearchesUntilItHitsTheTarget) {
+  core::TaskConfig config = Config("countdown");
+  config.operators = "+-*/";
+  config.terms = 3;
+  const auto task = Create(config);
+  std::array<int, 4> counts{};
+  for (uint64_t number = 0; number < 2000; ++number) {
+    const Problem problem = task->Make(number);
+    const std::string target = problem.prompt.substr(problem.prompt.rfind(' ') + 1);
+    const std::vector<std::string> steps = Steps(problem.worked);
+    size_t misses = 0, joins = 0;
+    for (const std::string& step : std::span(steps).first(steps.size() - 1)) {
+      const std::vector<std::string> sides = absl::StrSplit(step, '=');
+      ASSERT_EQ(sides.size(), 2u) << problem.worked;
+      const bool missed = sides[1].ends_with(",no");
+      const std::string value = sides[1].substr(0, sides[1].find(','));
+      ASSERT_TRUE(CheckCountdown("Use " + std::to_string(std::stoll(sides[0])) + ", " +
+                                     sides[0].substr(sides[0].find_first_of("+-*/") + 1) + " once each to make " +
+                                     value,
+                                 sides[0]))
+          << step;
+      ++joins;
+      // Two joins use three numbers up.
+      ASSERT_EQ(missed || &step == &steps[steps.size() - 2], joins == 2) << problem.worked;
+      if (joins == 2) {
+        ASSERT_EQ(missed, value != target) << problem.worked;
+        joins = 0;
+      }
+      misses += missed ? 1 : 0;
+    }
+    ASSERT_LT(misses, counts.size());
+    ++counts[misses];
+  }
+  for (const int count : counts) EXPECT_GT(count, 350);
 }
 
 TEST(CheckCountdown, AcceptsAnyExpressionOfTheNumbersThatGivesTheTarget) {

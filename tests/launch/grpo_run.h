@@ -51,6 +51,7 @@ class GrpoRun : public ConfiguredRun {
   }
 
   std::string Metrics() const { return WithoutRolloutTimes(ReadFile(Dir() + "/metrics.jsonl")); }
+  std::string Samples() const { return ReadFile(Dir() + "/samples.jsonl"); }
   std::string Rollout(int step) const { return ReadFile(Dir() + "/rollouts/step_" + std::to_string(step) + ".jsonl"); }
 };
 

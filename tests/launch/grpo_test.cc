@@ -8,7 +8,9 @@
 #include "gtest/gtest.h"
 
 #include "core/base/rng.h"
+#include "launch/sample_log.h"
 #include "tests/launch/grpo_run.h"
+#include "tests/launch/report/markup.h"
 
 namespace conclave::launch {
 namespace {
@@ -31,6 +33,7 @@ class Grpo : public ::testing::Test {
   static void ExpectSame(const GrpoRun& run) {
     EXPECT_EQ(run.Hash(), whole_->Hash());
     EXPECT_EQ(run.Metrics(), whole_->Metrics());
+    EXPECT_EQ(run.Samples(), whole_->Samples());
     for (int step = 1; step <= GrpoRun::kSteps; ++step) EXPECT_EQ(run.Rollout(step), whole_->Rollout(step)) << step;
   }
   static GrpoRun* whole_;
@@ -50,6 +53,30 @@ TEST_F(Grpo, SamplesHaveTheTrainersLogProbabilitiesInEveryStep) {
   EXPECT_GT(LineOf(*whole_, 20).at("reference_kl"), 0);
   EXPECT_TRUE(LineOf(*whole_, 5).contains("pass_at_1"));
   EXPECT_FALSE(LineOf(*whole_, 6).contains("pass_at_1"));
+}
+
+TEST_F(Grpo, KeepsAnswersToTheSameProblemsAtEveryEvaluation) {
+  const auto lines = ReadSampleLog(whole_->Dir() + "/samples.jsonl");
+  ASSERT_TRUE(lines.ok()) << lines.status();
+  ASSERT_EQ(lines->size(), 4u);
+  for (size_t i = 0; i < lines->size(); ++i) {
+    EXPECT_EQ((*lines)[i].step, 5 * static_cast<int64_t>(i + 1));
+    ASSERT_EQ((*lines)[i].samples.size(), 3u);
+    for (size_t j = 0; j < 3; ++j) {
+      EXPECT_EQ((*lines)[i].samples[j].prompt, lines->front().samples[j].prompt);
+      EXPECT_FALSE((*lines)[i].samples[j].answer.empty());
+    }
+  }
+  EXPECT_NE((*lines)[0].samples[0].response, (*lines)[3].samples[0].response);  // the model has learned
+}
+
+TEST_F(Grpo, WritesAReportOfTheRun) {
+  const std::string page = ReadFile(whole_->Dir() + "/report.html");
+  EXPECT_EQ(MarkupError(page), "");
+  for (const char* text : {"One run: reinforcement learning", "pass@1 on held-out problems", "Sample answers over time",
+                           "Expert load", "Make it again", "config.yaml, resolved"}) {
+    EXPECT_NE(page.find(text), std::string::npos) << text;
+  }
 }
 
 TEST_F(Grpo, EverySampleOfARunIsCountedOnce) {
@@ -213,7 +240,9 @@ TEST_F(Grpo, EveryPresetTrains) {
     ASSERT_EQ(outcome.code, 0) << outcome.err;
     const nlohmann::json line = LineOf(run, 2);
     // GSPO's bounds are so near that a second pass finds all tokens beyond them, or where that would do harm.
-    if (preset != std::string("gspo")) EXPECT_GT(line.at("grad_norm"), 0);
+    if (preset != std::string("gspo")) {
+      EXPECT_GT(line.at("grad_norm"), 0);
+    }
     EXPECT_NE(line.at("ratio"), 1);
   }
 }

@@ -48,6 +48,7 @@ class RecipeFiles : public ConfiguredRun {
     for (const char* stage : kStages) {
       all += RunConclave(folder_, {"inspect", StageDir(stage), "--hash"}).out;
       all += ReadFile(StageDir(stage) + "/evaluation.json");
+      all += ReadFile(StageDir(stage) + "/samples.jsonl");
     }
     nlohmann::ordered_json summary = nlohmann::ordered_json::parse(ReadFile(Dir() + "/summary.json"));
     for (const char* list : {"stages", "controls"}) {

@@ -7,6 +7,7 @@
 
 #include "core/base/rng.h"
 #include "tests/launch/recipe_run.h"
+#include "tests/launch/report/markup.h"
 
 namespace conclave::launch {
 namespace {
@@ -71,6 +72,42 @@ TEST_F(Recipe, MetricsHaveTheLinesOfAllStagesWithTheirNames) {
   }
 }
 
+TEST_F(Recipe, TheReportTellsOfAllStages) {
+  const std::string page = ReadFile(whole_->Dir() + "/report.html");
+  EXPECT_EQ(MarkupError(page), "");
+  for (const char* text : {"4 of 4 done", "Does it beat its controls?", "reward of the samples", "Loss, nats per token",
+                           "Expert load", "Sample answers over time", "Time and compute"}) {
+    EXPECT_NE(page.find(text), std::string::npos) << text;
+  }
+  for (const char* stage : RecipeFiles::kStages) {
+    EXPECT_NE(page.find(std::string("<th>") + stage + "</th>"), std::string::npos) << stage;
+    EXPECT_NE(page.find("conclave eval &#39;" + whole_->StageDir(stage) + "&#39;"), std::string::npos) << stage;
+  }
+  EXPECT_EQ(CountOf(outcome_->out, "rl: reward"), 1);
+  // The answers to three problems.
+  EXPECT_EQ(CountOf(outcome_->out, "\n  base                 right  ") +
+                CountOf(outcome_->out, "\n  base                 wrong  "),
+            3);
+  EXPECT_EQ(CountOf(outcome_->out, "report     " + whole_->Dir() + "/report.html"), 1);
+}
+
+TEST_F(Recipe, ACommandOfTheReportGivesTheScoresOfItsRow) {
+  const std::string page = ReadFile(whole_->Dir() + "/report.html");
+  for (const char* stage : {"base", "rl"}) {
+    const std::string dir = whole_->StageDir(stage);
+    const nlohmann::json scores = nlohmann::json::parse(ReadFile(dir + "/evaluation.json"));
+    EXPECT_NE(page.find(dir + "&#39; --tasks addition --prompts 6 --samples 8 --temperature 1 --max-tokens 10\n"),
+              std::string::npos);
+    const Outcome eval =
+        RunConclave(whole_->folder(), {"eval", dir, "--tasks", "addition", "--prompts", "6", "--samples", "8",
+                                       "--temperature", "1", "--max-tokens", "10", "--json", "--threads", "1"});
+    ASSERT_EQ(eval.code, 0) << eval.err;
+    const nlohmann::json again = nlohmann::json::parse(eval.out);
+    for (const char* key : {"pass_at_1", "pass_at_8", "majority", "greedy"}) EXPECT_EQ(again.at(key), scores.at(key));
+    EXPECT_EQ(again.at("evaluation_length"), scores.at("length"));
+  }
+}
+
 TEST_F(Recipe, TheStoredConfigIsTheSameRecipe) {
   const RecipeFiles again;
   ASSERT_EQ(
@@ -82,8 +119,10 @@ TEST_F(Recipe, TheStoredConfigIsTheSameRecipe) {
 }
 
 TEST_F(Recipe, AFinishedRecipeSaysSoAndChangesNothing) {
+  const std::string page = ReadFile(whole_->Dir() + "/report.html");
   const Outcome again = whole_->Train();
   EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(ReadFile(whole_->Dir() + "/report.html"), page);
   EXPECT_EQ(CountOf(again.out, "already done"), 4);
   EXPECT_EQ(CountOf(again.out, "<- now"), 0);
   EXPECT_EQ(whole_->Everything(), *everything_);
@@ -134,12 +173,60 @@ TEST_F(Recipe, StagesOneByOneGiveTheSameBits) {
 
 TEST_F(Recipe, StagesSideBySideGiveTheSameBits) {
   const RecipeFiles files;
-  for (const char* stage : {"base", "cold"}) ASSERT_EQ(files.Train({"--stage", stage}).code, 0);
-  Program rl(files.folder(), files.TrainArguments({"--stage", "rl"}));
-  Program more(files.folder(), files.TrainArguments({"--stage", "more"}));
-  EXPECT_EQ(rl.Wait().code, 0);
-  EXPECT_EQ(more.Wait().code, 0);
+  const Outcome outcome = files.Train({"--jobs", "2"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(files.Everything(), *everything_);
+  // Whose lines they are; those that read the same stage begin before one of them has ended.
+  const size_t rl = outcome.out.find("rl   | "), more = outcome.out.find("more | ");
+  ASSERT_NE(std::max(rl, more), std::string::npos) << outcome.out;
+  EXPECT_LT(rl, outcome.out.rfind("more | "));
+  EXPECT_LT(more, outcome.out.rfind("rl   | "));
+  EXPECT_EQ(CountOf(outcome.out, "\nstage "), 1) << outcome.out;  // one table
+  EXPECT_EQ(CountOf(files.Train({"--jobs", "3"}).out, "already done"), 4);
+}
+
+TEST_F(Recipe, KilledWithStagesSideBySideLeavesNoneBehindAndGivesTheSameBits) {
+  const RecipeFiles files;
+  for (const char* stage : {"base", "rl"}) {
+    Program program(files.folder(), files.TrainArguments({"--jobs", "2"}));
+    ASSERT_TRUE(WaitFor([&] { return CountLines(ReadFile(files.StageDir(stage) + "/metrics.jsonl")) >= 2; }));
+    program.Signal(SIGKILL);
+    program.Wait();
+  }
+  // At once: the folders are free.
+  const Outcome outcome = files.Train({"--jobs", "2"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(files.Everything(), *everything_);
+}
+
+TEST_F(Recipe, StoppedWithStagesSideBySideAllSave) {
+  for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 75}}) {
+    const RecipeFiles files;
+    Program program(files.folder(), files.TrainArguments({"--jobs", "2"}));
+    ASSERT_TRUE(WaitFor([&] { return CountLines(ReadFile(files.StageDir("rl") + "/metrics.jsonl")) >= 2; }));
+    program.Signal(signal);
+    const Outcome outcome = program.Wait();
+    if (outcome.code != 0) {  // 0: it was quicker
+      EXPECT_EQ(outcome.code, code) << outcome.out << outcome.err;
+      EXPECT_NE(outcome.out.find("the same command goes on"), std::string::npos) << outcome.out;
+      ASSERT_EQ(files.Train().code, 0);
+    }
+    EXPECT_EQ(files.Everything(), *everything_);
+  }
+}
+
+TEST_F(Recipe, AFailureStopsTheStagesBesideIt) {
+  const RecipeFiles files;
+  ASSERT_EQ(files.Train({"--stage", "base"}).code, 0);
+  ASSERT_EQ(files.Train({"--stage", "cold"}).code, 0);
+  ASSERT_EQ(files.Train({"--stage", "rl", "stages.rl.rollout.group=4"}).code, 0);  // another run than that below
+  const Outcome outcome = files.Train({"--jobs", "2", "stages.more.train.steps=4000"});
+  EXPECT_EQ(outcome.code, 1) << outcome.out;
+  EXPECT_EQ(CountOf(outcome.out, "rl   | error: "), 1) << outcome.out;
+  const int64_t done = CountLines(ReadFile(files.StageDir("more") + "/metrics.jsonl"));
+  EXPECT_LT(done, 4000);
+  EXPECT_TRUE(done == 0 ||
+              std::filesystem::exists(files.StageDir("more") + "/checkpoints/step_" + std::to_string(done)));
 }
 
 TEST_F(Recipe, AStageWaitsForTheOneItStartsFrom) {
@@ -150,6 +237,19 @@ TEST_F(Recipe, AStageWaitsForTheOneItStartsFrom) {
   EXPECT_NE(early.err.find("stage cold starts from base, which is not done: no checkpoint of step 8"),
             std::string::npos)
       << early.err;
+}
+
+TEST_F(Recipe, AStageWhoseInputHasChangedIsNotPassedOff) {
+  const RecipeFiles files;
+  for (const char* stage : {"base", "cold"}) ASSERT_EQ(files.Train({"--stage", stage}).code, 0);
+  ASSERT_EQ(files.Train({"--stage", "base", "stages.base.train.steps=9"}).code, 0);
+  const Outcome changed = files.Train({"--stage", "cold", "stages.base.train.steps=9"});
+  EXPECT_EQ(changed.code, 1);
+  EXPECT_NE(changed.err.find("stage cold was made from " + files.StageDir("base") + " as it was before"),
+            std::string::npos)
+      << changed.err;
+  std::filesystem::remove_all(files.StageDir("cold"));
+  EXPECT_EQ(files.Train({"--stage", "cold", "stages.base.train.steps=9"}).code, 0);
 }
 
 TEST_F(Recipe, StoppedByTermSavesAndTheSameCommandGoesOn) {
@@ -214,6 +314,9 @@ TEST_F(Recipe, RefusesWhatIsNoStage) {
   const Outcome trace = files.Train({"--trace", files.folder() / "trace"});
   EXPECT_EQ(trace.code, 2);
   const GrpoRun one;
+  const Outcome jobs = RunConclave(one.folder(), {"train", one.folder() / "config.yaml", "--jobs", "2"});
+  EXPECT_EQ(jobs.code, 2);
+  EXPECT_NE(jobs.err.find("has no `stages` that could run side by side"), std::string::npos) << jobs.err;
   const Outcome without = RunConclave(one.folder(), {"train", one.folder() / "config.yaml", "--stage", "rl"});
   EXPECT_EQ(without.code, 2);
   EXPECT_NE(without.err.find("has no `stages`"), std::string::npos) << without.err;

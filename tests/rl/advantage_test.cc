@@ -102,9 +102,13 @@ std::vector<Group> WithReference() {
 
 TEST(KlInTheReward, IsSubtractedFromAResponse) {
   std::vector<Group> groups = WithReference();
-  SubtractKlFromRewards({.coefficient = 0.1, .estimator = "k1"}, groups);
-  EXPECT_NEAR(groups[0].episodes[0].reward, 1 - 0.1 * 0.5, 1e-9);
-  EXPECT_NEAR(groups[0].episodes[1].reward, 0 + 0.1 * 0.5, 1e-9);
+  ComputeKlPenalties({.coefficient = 0.1, .estimator = "k1"}, groups);
+  EXPECT_EQ(groups[0].episodes[0].reward, 1);  // what the verifier said stays
+  EXPECT_NEAR(groups[0].episodes[0].kl_penalty, 0.1 * 0.5, 1e-9);
+  EXPECT_NEAR(groups[0].episodes[1].kl_penalty, -0.1 * 0.5, 1e-9);
+  ComputeAdvantages({.baseline = "group", .std = "none"}, groups);
+  EXPECT_NEAR(groups[0].episodes[0].advantage, 0.5 - 0.1 * 0.5, 1e-9);
+  EXPECT_NEAR(groups[0].episodes[1].advantage, 0.1 * 0.5 - 0.5, 1e-9);
 }
 
 // Returns: token 0 of the first sample sees 1 - 0.1 * 0.5 = 0.95, its token 1 sees 1; the second sample 0.05.

@@ -109,6 +109,14 @@ TEST(Recipe, MapsAreMergedAndListsReplaced) {
   EXPECT_EQ(recipe.Find("absent"), nullptr);
 }
 
+TEST(Recipe, RowsOfABatchReachTheStagesThatHaveAny) {
+  const Recipe recipe = MustParse(kRecipe, {"batch={sequences: 12, micro_sequences: 3}"});
+  EXPECT_EQ(recipe.Find("cold")->config.batch.sequences, 12);
+  EXPECT_EQ(recipe.Find("rl")->config.batch.sequences, BatchConfig().sequences);
+  EXPECT_EQ(recipe.Find("rl")->config.batch.micro_sequences, 3);
+  EXPECT_NE(Error(kRecipe, {"stages.rl.batch.sequences=12"}).find("does not go with stage grpo"), std::string::npos);
+}
+
 TEST(Recipe, AFolderIsAModelToStartFrom) {
   const StagePlan other = MustParse(kRecipe).stages[3];
   EXPECT_EQ(other.from, "");

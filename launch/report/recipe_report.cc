@@ -1,63 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "launch/recipe_report.h"
+#include "launch/report/recipe_report.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
 
 #include <cmath>
-#include <fstream>
-#include <utility>
 
 #include "absl/strings/str_format.h"
-#include "nlohmann/json.hpp"
 
-#include "core/base/json_tree.h"
 #include "core/base/status_macros.h"
-#include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/file_io.h"
-#include "core/model/model_graph.h"
 #include "launch/metrics.h"
-#include "launch/model_loading.h"
+#include "launch/report/report_page.h"
 #include "launch/run_folder.h"
 #include "launch/text.h"
 
 namespace conclave::launch {
 namespace {
-
-double NumberAt(const nlohmann::json& line, const char* key) {
-  const auto found = line.find(key);
-  return found != line.end() && found->is_number() ? found->get<double>() : 0;
-}
-
-// Calls `use` with each whole line of a file and its number; no file has none.
-template <class Use>
-absl::Status ForEachLine(const std::string& path, Use use) {
-  if (!core::FileExists(path)) return absl::OkStatus();
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return core::FileError(errno, "cannot open", path);
-  std::string line;
-  for (int64_t number = 1; std::getline(file, line) && !file.eof(); ++number) RETURN_IF_ERROR(use(line, number));
-  return absl::OkStatus();
-}
-
-absl::Status AddCosts(const core::Config& config, StageRow& row) {
-  ASSIGN_OR_RETURN(const std::string folder,
-                   FindModelFolder(config.stage == "reject" ? config.model.from : config.run.dir));
-  ASSIGN_OR_RETURN(const FolderConfig model, ReadFolderConfig(folder));
-  const core::ModelGraph graph = core::MakeModelGraph(model.model, config.data.sequence_length);
-  const std::string path = RunFolder::At(config.run.dir).MetricsPath();
-  return ForEachLine(path, [&](const std::string& text, int64_t number) -> absl::Status {
-    ASSIGN_OR_RETURN(const nlohmann::json line, core::ParseJson(text, {.name = path, .first_line = number},
-                                                                {.checks = core::JsonChecks::kGrammar}));
-    row.seconds += NumberAt(line, "seconds");
-    // A prompt is read once for its group.
-    const double generated = NumberAt(line, "samples") * NumberAt(line, "length") +
-                             NumberAt(line, "groups") * NumberAt(line, "prompt_length");
-    row.flops += graph.TrainFlopsPerToken() * NumberAt(line, "tokens") + graph.ForwardFlopsPerToken() * generated;
-    return absl::OkStatus();
-  });
-}
 
 // Stage and those that start from it, below and further in.
 void Draw(const std::vector<StageRow>& rows, const StageRow& row, std::string_view present, const std::string& indent,
@@ -103,15 +63,7 @@ std::string ToJson(const StageRow& row) {
   line.Add("length", number(scores.length.mean));
   line.Add("seconds", row.seconds);
   line.Add("flops", row.flops);
-  std::string text = line.Take();
-  text.pop_back();  // the end of the line
-  return text;
-}
-
-absl::Status Replace(const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp";
-  RETURN_IF_ERROR(core::WriteTextFile(temporary, text).status());
-  return core::RenamePath(temporary, path);
+  return line.TakeObject();
 }
 
 absl::StatusOr<std::string> AllMetrics(const core::Recipe& recipe) {
@@ -127,24 +79,6 @@ absl::StatusOr<std::string> AllMetrics(const core::Recipe& recipe) {
 }
 
 }  // namespace
-
-absl::StatusOr<bool> IsDone(const core::Config& config) {
-  if (config.stage == "reject") return core::FileExists(RunFolder::At(config.run.dir).RejectPath());
-  ASSIGN_OR_RETURN(const auto steps, core::ListSteps(RunFolder::At(config.run.dir).CheckpointsPath()));
-  return !steps.empty() && steps.front().first >= config.train.steps;
-}
-
-absl::StatusOr<std::vector<StageRow>> ReadRows(const core::Recipe& recipe) {
-  std::vector<StageRow> rows;
-  for (const core::StagePlan& plan : recipe.stages) {
-    StageRow& row = rows.emplace_back(StageRow{.name = plan.name, .from = plan.from, .control = plan.control});
-    ASSIGN_OR_RETURN(row.done, IsDone(plan.config));
-    if (!row.done) continue;
-    ASSIGN_OR_RETURN(row.scores, ReadScores(plan.config));
-    RETURN_IF_ERROR(AddCosts(plan.config, row));
-  }
-  return rows;
-}
 
 std::string RecipePicture(const std::vector<StageRow>& rows, std::string_view present) {
   std::string picture;
@@ -186,9 +120,10 @@ absl::Status StoreReport(const core::Recipe& recipe) {
   // Read behind the lock: who comes last has seen what all others have done.
   ASSIGN_OR_RETURN(const std::vector<StageRow> rows, ReadRows(recipe));
   ASSIGN_OR_RETURN(const std::string metrics, AllMetrics(recipe));
-  RETURN_IF_ERROR(Replace(folder.ConfigPath(), core::WriteRecipe(recipe)));
-  RETURN_IF_ERROR(Replace(folder.MetricsPath(), metrics));
-  return Replace(recipe.dir + "/summary.json", SummaryJson(rows));
+  RETURN_IF_ERROR(core::ReplaceTextFile(folder.ConfigPath(), core::WriteRecipe(recipe)));
+  RETURN_IF_ERROR(core::ReplaceTextFile(folder.MetricsPath(), metrics));
+  RETURN_IF_ERROR(core::ReplaceTextFile(recipe.dir + "/summary.json", SummaryJson(rows)));
+  return StorePage(recipe);
 }
 
 }  // namespace conclave::launch

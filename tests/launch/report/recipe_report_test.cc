@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a recipe tells of its stages, to the letter.
-#include "launch/recipe_report.h"
+#include "launch/report/recipe_report.h"
 
 #include <string>
 #include <vector>
