@@ -14,6 +14,7 @@
 
 #include "core/base/terminal.h"
 #include "core/model/model_graph.h"
+#include "launch/model_loading.h"
 #include "launch/ranks.h"
 #include "launch/text.h"
 #include "rl/grpo.h"
@@ -100,6 +101,22 @@ std::string RewardsText(const core::Config& config) {
   return absl::StrJoin(rewards, " + ");
 }
 
+// "latent: 1.3 KiB per token of a sample (expanded: 17 KiB, 13.0 times as much)"
+std::string CacheText(const core::Config& config, const core::ModelConfig& model) {
+  const auto bytes = [&](core::CacheKind kind) {
+    return core::CacheWidth(model, kind) * model.num_hidden_layers *
+           core::SizeOf(core::ComputeDType(config.ComputePrecision()));
+  };
+  const int64_t expanded = bytes(core::CacheKind::kExpanded), latent = bytes(core::CacheKind::kLatent);
+  const bool small = CacheNamed(config.rollout.cache) == core::CacheKind::kLatent;
+  std::string text =
+      absl::StrFormat("%s: %s per token of a sample", config.rollout.cache, BytesText(small ? latent : expanded));
+  if (!model.HasMla()) return text;
+  const double factor = static_cast<double>(expanded) / static_cast<double>(latent);
+  return text + (small ? absl::StrFormat(" (expanded: %s, %.1f times as much)", BytesText(expanded), factor)
+                       : absl::StrFormat(" (latent: %s, %.1f times less)", BytesText(latent), factor));
+}
+
 void PrintSampling(const core::Config& config, const RunParts& parts) {
   const core::RejectConfig& reject = config.reject;
   PrintLabelled("data", parts.prompts->Description());
@@ -182,6 +199,7 @@ void PrintBanner(const core::Config& config, const RunParts& parts, const std::s
     PrintLabelled("batch", absl::StrFormat("%s tokens per step: %d rows of %d, %d at a time", CountText(rows * length),
                                            rows, length, parts.layout->executor_options().micro_rows));
   }
+  if (config.DrawsResponses() || !parts.problems.empty()) PrintLabelled("cache", CacheText(config, model));
   if (!parts.problems.empty() && parts.trainer) {
     PrintLabelled("evaluation", absl::StrFormat("%s held-out problems of %s, %d samples each",
                                                 CountText(static_cast<int64_t>(parts.problems.size())),

@@ -56,7 +56,7 @@ absl::Status GrpoSteps::FollowModel() {
           {.model = *parts_.model, .layout = *parts_.layout, .tokenizer = *parts_.tokenizer, .rewards = rewards_},
           config_.rollout, config_.data.max_prompt_tokens, static_cast<uint64_t>(config_.train.seed),
           std::string(chat_template.Prefill())));
-  if (config_.grpo.off_policy.correction != "none") {
+  if (rl::NeedsLogProbs(config_)) {
     ASSIGN_OR_RETURN(log_probs_, optim::LogProbs::Create(*parts_.model, *parts_.layout, MostRows()));
   }
   RETURN_IF_ERROR(CreateReference());

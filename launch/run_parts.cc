@@ -183,12 +183,13 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
     // Documents begin and end with the ids of this run's tokenizer.
     parts.model_config.bos_token_id = parts.model_config.eos_token_id = -1;
     FillIds(tokenizer.bos_id(), tokenizer.eos_id(), parts.model_config);
+    RETURN_IF_ERROR(CheckCache("rollout.cache", config.rollout.cache, parts.model_config));
     return CheckFolderModel(config, parts.model_config);
   }
   if (config.model.vocab_size == 0) config.model.vocab_size = tokenizer.vocab_size();
   FillIds(tokenizer.bos_id(), tokenizer.eos_id(), config.model);
   parts.model_config = config.model;
-  return absl::OkStatus();
+  return CheckCache("rollout.cache", config.rollout.cache, parts.model_config);
 }
 
 absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
@@ -230,6 +231,7 @@ core::Model::Options ModelOptions(const core::Config& config, core::ParamSet::Pu
   core::Model::Options options{.precision = config.ComputePrecision(),
                                .purpose = purpose,
                                .training = core::TrainingStateOf(config),
+                               .cache = CacheNamed(config.rollout.cache),
                                .max_positions = positions,
                                .profile = profile};
   layout.Describe(options);

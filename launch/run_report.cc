@@ -193,6 +193,7 @@ void RunReport::ShowProgress(const StepReport& step) {
                     .validation_loss = step.validation ? step.validation->loss : std::nullopt,
                     .reward = step.rollout ? std::optional(step.rollout->reward.mean) : std::nullopt,
                     .length = step.rollout ? step.rollout->length.mean : 0,
+                    .cache_difference = step.rollout ? step.rollout->cache_difference : std::nullopt,
                     .seconds_left = per_step * static_cast<double>(config_.train.steps - metrics.step)});
 }
 

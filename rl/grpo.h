@@ -47,6 +47,7 @@ struct GrpoMetrics {
   int64_t trained_tokens = 0;                // of prompts and responses, over all updates
   double padding = 0;                        // share of the rows of the updates
   std::optional<double> sampler_difference;  // largest of |log-probability when drawn - in the update|; none off-policy
+  std::optional<double> cache_difference;    // the same where the cache of latents makes it; with that alone
   double age = 0;                            // steps between drawing and update, mean
   bool kept_rollout = false;                 // read back, not drawn
   double generate_seconds = 0, score_seconds = 0, update_seconds = 0;
@@ -58,6 +59,9 @@ struct GrpoMetrics {
 core::Config TrainerConfig(const core::Config& config);
 // Steps done by the weights of the reference model once `steps` are: 0, or a multiple of kl.refresh.
 int64_t ReferenceStep(const core::GrpoConfig& config, int64_t steps);
+// Whether the policy's own log-probabilities are computed by themselves: of samples that are old, or drawn with a cache
+// of latents.
+bool NeedsLogProbs(const core::Config& config);
 // Optimizer steps per step.
 int64_t UpdatesPerStep(const core::GrpoConfig& config);
 
@@ -67,7 +71,7 @@ class Grpo {
     optim::Trainer& trainer;
     const parallel::Layout& layout;
     Sampler& sampler;
-    optim::LogProbs* log_probs = nullptr;  // of the model that learns; with an off-policy correction
+    optim::LogProbs* log_probs = nullptr;  // of the model that learns; with NeedsLogProbs
     optim::LogProbs* reference = nullptr;  // with kl.coefficient above 0
     optim::Teacher* teacher = nullptr;     // whose distributions are learned; rewards then have no part in the loss
     const RolloutStore* store = nullptr;   // of rank 0
@@ -88,9 +92,12 @@ class Grpo {
   absl::Status DrawAndStore(int64_t step, int64_t next_draw);
   // Of rank 0, on all ranks: the lines that are stored for a step; "" if there are none.
   absl::StatusOr<std::string> StoredLines(int64_t step) const;
+  // Samples of the weights as they are.
+  bool AreFresh(int64_t step) const { return groups_.empty() || groups_[0].episodes[0].version == step - 1; }
   // Sets what the update reads of episodes: old and reference log-probabilities, advantages.
-  void Weigh(int64_t step);
-  void Correct(int64_t step);
+  void Weigh(int64_t step, GrpoMetrics& metrics);
+  void ComputeOldLogProbs(int64_t step, GrpoMetrics& metrics);
+  void Correct();
   void ComputeLogProbs(optim::LogProbs& log_probs, std::vector<float> Episode::*into);
   // Equal shares of the groups that are kept, in the order of draws.
   std::span<Group> Minibatch(int64_t index);

@@ -33,7 +33,7 @@ absl::Status ValidateRollout(const RolloutConfig& rollout) {
       return Refuse(absl::StrFormat("rollout.stop.%d", i), rollout.stop[i], "would end a response before it begins");
     }
   }
-  RETURN_IF_ERROR(IsOneOf("rollout.cache", rollout.cache, {"expanded"}));
+  RETURN_IF_ERROR(IsOneOf("rollout.cache", rollout.cache, {"expanded", "latent"}));
   return InRange("rollout.decode_batch", rollout.decode_batch, 0, kMost);
 }
 

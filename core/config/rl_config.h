@@ -52,7 +52,9 @@ struct RolloutConfig {
     v.Field("min_p", min_p, "share", "draw from tokens with at least this share of the likeliest one's probability");
     v.Field("stop", stop, "", "texts that end a response");
     v.Field("cache", cache, "",
-            "expanded: keys and values as the trainer computes them, log-probabilities are the trainer's to the bit");
+            "expanded: keys and values as the trainer computes them, log-probabilities are the trainer's to the bit; "
+            "latent: what they are expanded from (multi-head latent attention), many times smaller, log-probabilities "
+            "are computed anew by the trainer");
     v.Field("ignore_eos", ignore_eos, "", "true: the end token ends nothing; for benchmarks");
     v.Field("decode_batch", decode_batch, "samples",
             "decoded side by side on a rank; 0 = up to 256. Never changes a bit");

@@ -53,6 +53,12 @@ struct GroupedGemmArgs {
   Tensor y;               // [max_rows, N]
 };
 
+struct HeadGemmArgs {
+  Tensor x;        // [T, H, K] compute dtype of w
+  PackedWeight w;  // H matrices
+  Tensor y;        // [T, H, N] f32 or bf16
+};
+
 // One weight gradient: for each segment an f32 chain over its tokens in order, then one rounding, then an integer sum.
 struct WeightGradArgs {
   Tensor dy;               // [T or max_rows, N]
@@ -255,6 +261,8 @@ class Kernels {
   virtual void Gemm(const GemmArgs& args) = 0;
   // The same with the matrix of the row's expert.
   virtual void GroupedGemm(const GroupedGemmArgs& args) = 0;
+  // The same with the matrix of the head.
+  virtual void HeadGemm(const HeadGemmArgs& args) = 0;
   virtual void WeightGrad(const WeightGradArgs& args) = 0;
   // target[n] += sum over the tokens of each row in order of dy[t, n]; dy [T, N], row_offsets i32 [rows + 1].
   virtual void BiasGrad(Tensor dy, Tensor row_offsets, const GradientTarget& target) = 0;

@@ -16,6 +16,7 @@ constexpr std::array<OperationRow, kNumOperations> kOperations = {{
     {Operation::kPackWeight, "PackWeight", OperationGroup::kOptimizer},
     {Operation::kGemm, "Gemm", OperationGroup::kMatrixProducts},
     {Operation::kGroupedGemm, "GroupedGemm", OperationGroup::kMatrixProducts},
+    {Operation::kHeadGemm, "HeadGemm", OperationGroup::kMatrixProducts},
     {Operation::kWeightGrad, "WeightGrad", OperationGroup::kWeightGradients},
     {Operation::kBiasGrad, "BiasGrad", OperationGroup::kWeightGradients},
     {Operation::kRmsNorm, "RmsNorm", OperationGroup::kElementwise},

@@ -11,6 +11,7 @@ enum class Operation {  // those of Kernels that compute, in its order
   kPackWeight,
   kGemm,
   kGroupedGemm,
+  kHeadGemm,
   kWeightGrad,
   kBiasGrad,
   kRmsNorm,

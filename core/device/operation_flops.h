@@ -12,6 +12,10 @@ inline double OperationFlops(const GemmArgs& args) { return 2.0 * args.x.size(0)
 
 inline double OperationFlops(const GroupedGemmArgs& args) { return 2.0 * args.x.size(0) * args.w.out * args.w.in; }
 
+inline double OperationFlops(const HeadGemmArgs& args) {
+  return 2.0 * args.x.size(0) * args.w.matrices * args.w.out * args.w.in;
+}
+
 inline double OperationFlops(const WeightGradArgs& args) {
   return 2.0 * args.x.size(0) * args.x.size(1) * args.dy.size(1);
 }

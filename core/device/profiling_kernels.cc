@@ -62,6 +62,11 @@ void ProfilingKernels::GroupedGemm(const GroupedGemmArgs& args) {
   backend_->GroupedGemm(args);
 }
 
+void ProfilingKernels::HeadGemm(const HeadGemmArgs& args) {
+  const CallTimer timer(profile_, Operation::kHeadGemm, FlopsOf(args));
+  backend_->HeadGemm(args);
+}
+
 void ProfilingKernels::WeightGrad(const WeightGradArgs& args) {
   const CallTimer timer(profile_, Operation::kWeightGrad, FlopsOf(args));
   backend_->WeightGrad(args);

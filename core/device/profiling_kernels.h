@@ -49,6 +49,7 @@ class ProfilingKernels final : public Kernels {
   void PackWeight(Tensor weights, const PackedWeight& forward, const PackedWeight& backward) override;
   void Gemm(const GemmArgs& args) override;
   void GroupedGemm(const GroupedGemmArgs& args) override;
+  void HeadGemm(const HeadGemmArgs& args) override;
   void WeightGrad(const WeightGradArgs& args) override;
   void BiasGrad(Tensor dy, Tensor row_offsets, const GradientTarget& target) override;
   void RmsNorm(Tensor x, Tensor gain, float eps, Tensor y, Tensor rstd) override;

@@ -35,6 +35,7 @@ class CountingKernels final : public Kernels {
 
   void Gemm(const GemmArgs& args) override { Count(OperationFlops(args)); }
   void GroupedGemm(const GroupedGemmArgs& args) override { Count(OperationFlops(args)); }
+  void HeadGemm(const HeadGemmArgs& args) override { Count(OperationFlops(args)); }
   void WeightGrad(const WeightGradArgs& args) override { Count(OperationFlops(args)); }
   void Attention(const AttentionArgs& args) override { Count(OperationFlops(args)); }
   void AttentionBackward(const AttentionBackwardArgs& args, Tensor) override { Count(OperationFlops(args)); }

@@ -13,6 +13,7 @@ OpCase MakeCrossEntropyCase();
 OpCase MakeForwardDivergenceCase();
 OpCase MakeGemmCase();
 OpCase MakeGroupedGemmCase();
+OpCase MakeHeadGemmCase();
 OpCase MakePermuteCase();
 OpCase MakePolicyLossCase();
 OpCase MakeReverseDivergenceCase();
@@ -39,6 +40,7 @@ inline std::vector<OpCase> AllOpCases() {
       MakeWeightedCrossEntropyCase(),
       MakeForwardDivergenceCase(),
       MakeReverseDivergenceCase(),
+      MakeHeadGemmCase(),
   };
 }
 

@@ -30,6 +30,7 @@ class NotingKernels final : public Kernels {
   void PackWeight(Tensor, const PackedWeight&, const PackedWeight&) override { Note("PackWeight"); }
   void Gemm(const GemmArgs&) override { Note("Gemm"); }
   void GroupedGemm(const GroupedGemmArgs&) override { Note("GroupedGemm"); }
+  void HeadGemm(const HeadGemmArgs&) override { Note("HeadGemm"); }
   void WeightGrad(const WeightGradArgs&) override { Note("WeightGrad"); }
   void BiasGrad(Tensor, Tensor, const GradientTarget&) override { Note("BiasGrad"); }
   void RmsNorm(Tensor, Tensor, float, Tensor, Tensor) override { Note("RmsNorm"); }
@@ -81,6 +82,7 @@ std::vector<Call> EveryOperation() {
       [](Kernels& k) { k.PackWeight({}, {}, {}); },
       [](Kernels& k) { k.Gemm({}); },
       [](Kernels& k) { k.GroupedGemm({}); },
+      [](Kernels& k) { k.HeadGemm({}); },
       [](Kernels& k) { k.WeightGrad({}); },
       [](Kernels& k) { k.BiasGrad({}, {}, {}); },
       [](Kernels& k) { k.RmsNorm({}, {}, 0, {}, {}); },
