@@ -51,6 +51,7 @@ RankMemory MemoryOf(const RunParts& parts) {
   };
   for (const auto& row : parts.model->params().memory()) add(row.name, row.bytes);
   if (parts.trainer) add("activations, planned", parts.trainer->activation_bytes());
+  if (parts.teacher) add("teacher and its passes", parts.teacher->bytes());
   return memory;
 }
 
@@ -138,10 +139,23 @@ void PrintRollouts(const core::Config& config, const RunParts& parts) {
                 absl::StrFormat("%s samples (%d prompts x %d), %d update%s of %s samples, at most %s tokens each",
                                 CountText(samples), rollout.prompts, rollout.group, updates, updates == 1 ? "" : "s",
                                 CountText(samples / config.grpo.minibatches), CountText(most)));
-  PrintLabelled("reward", RewardsText(config));
+  if (!config.reward.empty()) PrintLabelled("reward", RewardsText(config));
+  if (parts.teacher) return;
   PrintLabelled("loss", absl::StrFormat("%s: advantages over %s, mean by %s, clip %g/%g, kl %g", config.grpo.preset,
                                         config.grpo.advantage.baseline, config.grpo.aggregate, config.grpo.clip.low,
                                         config.grpo.clip.high, config.grpo.kl.coefficient));
+}
+
+void PrintTeacher(const core::Config& config, const RunParts& parts, const core::ModelGraph& student) {
+  if (!parts.teacher) return PrintLabelled("teacher", config.teacher);
+  const core::ModelGraph teacher = core::MakeModelGraph(parts.teacher->model_config, config.data.sequence_length);
+  PrintLabelled("teacher", absl::StrFormat("%s: %s parameters%s", config.teacher, CountText(teacher.params()),
+                                           student.params() > teacher.params() ? ", fewer than the student has" : ""));
+  PrintLabelled("", absl::StrFormat("its passes take %.0f%% of the FLOPs of the student's training",
+                                    100 * teacher.ForwardFlopsPerToken() / student.TrainFlopsPerToken()));
+  PrintLabelled("loss", absl::StrFormat("%s at temperature %g, mean over the tokens of %s samples", config.distill.loss,
+                                        config.distill.temperature,
+                                        config.TrainsOnRollouts() ? "the student's own" : "the teacher's"));
 }
 
 }  // namespace
@@ -175,12 +189,12 @@ void PrintBanner(const core::Config& config, const RunParts& parts, const std::s
                                     CountText(graph.active_params())));
   PrintBelow("layout", layout);
   PrintBelow("memory", memory);
-  if (config.stage == "grpo") {
+  if (config.stage == "distill") PrintTeacher(config, parts, graph);
+  if (config.TrainsOnRollouts()) {
     PrintRollouts(config, parts);
   } else if (config.stage == "reject") {
     PrintSampling(config, parts);
   } else {
-    if (config.stage == "distill") PrintLabelled("teacher", config.teacher);
     PrintLabelled("data", parts.loader->Description());
     PrintLabelled("batch", absl::StrFormat("%s tokens per step: %d rows of %d, %d at a time", CountText(rows * length),
                                            rows, length, parts.layout->executor_options().micro_rows));

@@ -60,12 +60,14 @@ absl::Status GrpoSteps::FollowModel() {
     ASSIGN_OR_RETURN(log_probs_, optim::LogProbs::Create(*parts_.model, *parts_.layout, MostRows()));
   }
   RETURN_IF_ERROR(CreateReference());
+  if (parts_.teacher) LearnFrom(config_, *parts_.teacher, *parts_.trainer);
   grpo_ = std::make_unique<rl::Grpo>(
       rl::Grpo::Parts{.trainer = *parts_.trainer,
                       .layout = *parts_.layout,
                       .sampler = *sampler_,
                       .log_probs = log_probs_.get(),
                       .reference = reference_.get(),
+                      .teacher = parts_.teacher ? parts_.teacher->states.get() : nullptr,
                       .store = store_ ? &*store_ : nullptr,
                       .prompt_of = [this](int64_t draw) { return parts_.prompts->At(draw); }},
       config_);

@@ -112,7 +112,7 @@ absl::Status CreateLoader(const core::Config& config, int threads, parallel::Job
 
 // Of stage reject: no rows are trained on, but the layout is that of a schedule; this many rows are enough for each.
 core::Config TrainerConfig(const core::Config& config, int ranks) {
-  if (config.stage == "grpo") return rl::TrainerConfig(config);
+  if (config.TrainsOnRollouts()) return rl::TrainerConfig(config);
   core::Config trainer = config;
   if (config.stage == "reject") {
     trainer.batch = {.sequences = 2 * ranks * config.parallel.virtual_stages, .micro_sequences = 1};
@@ -120,25 +120,13 @@ core::Config TrainerConfig(const core::Config& config, int ranks) {
   return trainer;
 }
 
-core::Model::Options ModelOptions(const core::Config& config, core::ParamSet::Purpose purpose, const RunParts& parts) {
-  int64_t positions = config.data.sequence_length;
-  if (config.stage != "pretrain") {
-    positions = std::max(positions, config.data.max_prompt_tokens + config.rollout.max_tokens);
-  }
-  core::Model::Options options{.precision = config.ComputePrecision(),
-                               .purpose = purpose,
-                               .training = core::TrainingStateOf(config),
-                               .cache = CacheNamed(config.rollout.cache),
-                               .max_positions = positions,
-                               .profile = parts.operations.get()};
-  parts.layout->Describe(options);
-  return options;
-}
-
 absl::Status CreateModel(const core::Config& config, RunParts& parts) {
   ASSIGN_OR_RETURN(parts.model, core::Model::Create(parts.model_config, *parts.device,
-                                                    ModelOptions(config, core::ParamSet::Purpose::kTraining, parts)));
-  ASSIGN_OR_RETURN(parts.trainer, optim::Trainer::Create(*parts.model, parts.trainer_config, *parts.layout));
+                                                    ModelOptions(config, core::ParamSet::Purpose::kTraining,
+                                                                 *parts.layout, parts.operations.get())));
+  const int64_t teacher_hidden = parts.teacher ? parts.teacher->model_config.hidden_size : 0;
+  ASSIGN_OR_RETURN(parts.trainer,
+                   optim::Trainer::Create(*parts.model, parts.trainer_config, *parts.layout, teacher_hidden));
   parts.trainer->AskForStop([] { return StopReason(StopSignals::Requested()); });
   return absl::OkStatus();
 }
@@ -222,6 +210,7 @@ absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, para
 absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
   RETURN_IF_ERROR(CreateLayoutAndDevice(config, threads, job, parts));
   RETURN_IF_ERROR(CreateLoader(config, threads, job, parts));
+  RETURN_IF_ERROR(CreateTeacher(config, job, parts));
   if (config.stage != "reject") return job.AgreeOn(CreateModel(config, parts));
   ASSIGN_OR_RETURN(parts.model, CreateFrozenModel(config, job, parts));
   return absl::OkStatus();
@@ -233,10 +222,27 @@ absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunPa
   return job.AgreeOn(CreateModel(config, parts));
 }
 
+core::Model::Options ModelOptions(const core::Config& config, core::ParamSet::Purpose purpose,
+                                  const parallel::Layout& layout, core::OperationProfile* profile) {
+  int64_t positions = config.data.sequence_length;
+  if (config.stage != "pretrain") {
+    positions = std::max(positions, config.data.max_prompt_tokens + config.rollout.max_tokens);
+  }
+  core::Model::Options options{.precision = config.ComputePrecision(),
+                               .purpose = purpose,
+                               .training = core::TrainingStateOf(config),
+                               .cache = CacheNamed(config.rollout.cache),
+                               .max_positions = positions,
+                               .profile = profile};
+  layout.Describe(options);
+  return options;
+}
+
 absl::StatusOr<std::unique_ptr<core::Model>> CreateInferenceModel(const core::Config& config, parallel::Job& job,
                                                                   const RunParts& parts) {
-  auto model = core::Model::Create(parts.model_config, *parts.device,
-                                   ModelOptions(config, core::ParamSet::Purpose::kInference, parts));
+  auto model = core::Model::Create(
+      parts.model_config, *parts.device,
+      ModelOptions(config, core::ParamSet::Purpose::kInference, *parts.layout, parts.operations.get()));
   RETURN_IF_ERROR(job.AgreeOn(model.status()));
   return model;
 }

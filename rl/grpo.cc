@@ -230,6 +230,7 @@ void Grpo::Weigh(int64_t step, GrpoMetrics& metrics) {
   });
   ComputeOldLogProbs(step, metrics);
   if (grpo.off_policy.correction == "truncate") Correct();
+  if (parts_.teacher != nullptr) return;
   if (parts_.reference != nullptr) ComputeLogProbs(*parts_.reference, &Episode::reference_log_probs);
   const bool by_token = grpo.kl.place == "reward" && grpo.advantage.baseline == "batch";
   if (grpo.kl.place == "reward" && grpo.kl.coefficient > 0) {
@@ -306,6 +307,7 @@ absl::Status Grpo::Update(int64_t step, GrpoMetrics& metrics) {
     FillPolicy(config_.grpo, config_.rollout.max_tokens,
                fresh ? core::PolicyPass::kOnPolicy : core::PolicyPass::kOffPolicy, packed);
     const int64_t number = (step - 1) * updates + update + 1;
+    if (parts_.teacher != nullptr) parts_.teacher->Compute(packed.batch);
     optim::StepMetrics now = parts_.trainer.Step(packed.batch, number);
     if (fresh && now.policy) RETURN_IF_ERROR(CheckSampler(step, *now.policy, metrics));
     tokens += packed.tokens;

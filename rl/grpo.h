@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One step of reinforcement learning: draw responses, score them, turn rewards into advantages, update (GRPO,
-// arXiv 2402.03300, and its relatives, which are values of core::GrpoConfig). All ranks compute everything from the
-// same episodes; only generation and the passes of the model are shared out.
+// arXiv 2402.03300, and its relatives, which are values of core::GrpoConfig). With a teacher the update is that of
+// on-policy distillation (GKD, arXiv 2306.13649): its divergence at each token instead of advantages. All ranks compute
+// everything from the same episodes; only generation and the passes of models are shared out.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 
 #include "core/config/config.h"
 #include "optim/log_probs.h"
+#include "optim/teacher.h"
 #include "optim/trainer.h"
 #include "rl/episode.h"
 #include "rl/rollout_store.h"
@@ -52,7 +54,8 @@ struct GrpoMetrics {
   const Episode* example = nullptr;  // until the next step
 };
 
-// The config of the trainer of a grpo stage: rows as rollouts are packed, steps and schedules in optimizer steps.
+// The config of the trainer of a stage that trains on rollouts: rows as rollouts are packed, steps and schedules in
+// optimizer steps.
 core::Config TrainerConfig(const core::Config& config);
 // Steps done by the weights of the reference model once `steps` are: 0, or a multiple of kl.refresh.
 int64_t ReferenceStep(const core::GrpoConfig& config, int64_t steps);
@@ -70,6 +73,7 @@ class Grpo {
     Sampler& sampler;
     optim::LogProbs* log_probs = nullptr;  // of the model that learns; with NeedsLogProbs
     optim::LogProbs* reference = nullptr;  // with kl.coefficient above 0
+    optim::Teacher* teacher = nullptr;     // whose distributions are learned; rewards then have no part in the loss
     const RolloutStore* store = nullptr;   // of rank 0
     Sampler::PromptOf prompt_of;
   };

@@ -226,6 +226,27 @@ struct RejectConfig {
   }
 };
 
+struct DistillConfig : RejectConfig {
+  std::string loss = "samples";
+  std::string source = "teacher";
+  double temperature = 1;
+
+  template <class V>
+  void VisitFields(V& v) {
+    v.Field(
+        "loss", loss, "",
+        "samples: cross entropy of the teacher's samples; forward_kl, reverse_kl: KL(teacher || student), KL(student "
+        "|| teacher) of the whole distribution at each token of a response");
+    v.Field("source", source, "",
+            "whose responses are learned from: teacher (verified samples, drawn before training) | student (drawn with "
+            "its present weights, rollout.prompts x rollout.group in each step; the teacher judges each token)");
+    v.Field(
+        "temperature", temperature, "",
+        "logits of both models are divided by it in the divergence; with source: student it is rollout.temperature");
+    RejectConfig::VisitFields(v);
+  }
+};
+
 struct EvaluationConfig {
   int64_t prompts = 256;
   int64_t samples = 1;

@@ -41,6 +41,7 @@ constexpr std::array<OperationRow, kNumOperations> kOperations = {{
     {Operation::kEmbedding, "Embedding", OperationGroup::kLoss},
     {Operation::kEmbeddingGrad, "EmbeddingGrad", OperationGroup::kLoss},
     {Operation::kLinearCrossEntropy, "LinearCrossEntropy", OperationGroup::kLoss},
+    {Operation::kLinearDivergence, "LinearDivergence", OperationGroup::kLoss},
     {Operation::kPolicyLoss, "PolicyLoss", OperationGroup::kLoss},
     {Operation::kSample, "Sample", OperationGroup::kLoss},
     {Operation::kZero, "Zero", OperationGroup::kElementwise},

@@ -36,6 +36,7 @@ enum class Operation {  // those of Kernels that compute, in its order
   kEmbedding,
   kEmbeddingGrad,
   kLinearCrossEntropy,
+  kLinearDivergence,
   kPolicyLoss,
   kSample,
   kZero,

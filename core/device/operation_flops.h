@@ -31,4 +31,8 @@ inline double OperationFlops(const CrossEntropyArgs& args) {
   return (args.dx ? 6.0 : 2.0) * args.x.size(0) * args.head.out * args.head.in;
 }
 
+inline double OperationFlops(const DivergenceArgs& args) {
+  return OperationFlops(args.student) + 2.0 * args.teacher_x.size(0) * args.teacher_head.out * args.teacher_head.in;
+}
+
 }  // namespace conclave::core

@@ -194,6 +194,11 @@ void ProfilingKernels::LinearCrossEntropy(const CrossEntropyArgs& args) {
   backend_->LinearCrossEntropy(args);
 }
 
+void ProfilingKernels::LinearDivergence(const DivergenceArgs& args) {
+  const CallTimer timer(profile_, Operation::kLinearDivergence, FlopsOf(args));
+  backend_->LinearDivergence(args);
+}
+
 void ProfilingKernels::PolicyLoss(const PolicyLossArgs& args) {
   const CallTimer timer(profile_, Operation::kPolicyLoss,
                         Touching({args.log_probs, args.old_log_probs, args.reference_log_probs, args.advantages,

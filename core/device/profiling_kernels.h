@@ -44,6 +44,7 @@ class ProfilingKernels final : public Kernels {
                                 DType dtype) const override {
     return backend_->CrossEntropyWorkspace(tokens, rows, hidden, vocabulary, dtype);
   }
+  int64_t DivergenceWorkspace(const DivergenceArgs& args) const override { return backend_->DivergenceWorkspace(args); }
 
   void PackWeight(Tensor weights, const PackedWeight& forward, const PackedWeight& backward) override;
   void Gemm(const GemmArgs& args) override;
@@ -76,6 +77,7 @@ class ProfilingKernels final : public Kernels {
   void EmbeddingGrad(Tensor ids, Tensor dy, Tensor row_offsets, const GradientTarget& target,
                      Tensor workspace) override;
   void LinearCrossEntropy(const CrossEntropyArgs& args) override;
+  void LinearDivergence(const DivergenceArgs& args) override;
   void PolicyLoss(const PolicyLossArgs& args) override;
   void Sample(const SampleArgs& args) override;
   void Zero(Tensor x) override;

@@ -50,6 +50,8 @@ class CpuKernels final : public Kernels {
   void LinearCrossEntropy(const CrossEntropyArgs& args) override;
   int64_t CrossEntropyWorkspace(int64_t tokens, int64_t rows, int64_t hidden, int64_t vocabulary,
                                 DType dtype) const override;
+  void LinearDivergence(const DivergenceArgs& args) override;
+  int64_t DivergenceWorkspace(const DivergenceArgs& args) const override;
   void PolicyLoss(const PolicyLossArgs& args) override;
   void Sample(const SampleArgs& args) override;
   void Zero(Tensor x) override;
