@@ -223,6 +223,10 @@ MUTATIONS = [
              "return DirOf(value.text);", "return DirOf(recipe_.stages.back().name);", ["launch_test"]),
     Mutation("a score is kept though the model has learned on", "launch/stage_scores.cc",
              "steps.empty() ? 0 : steps.front().first", "steps.empty() ? 0 : 1", ["launch_test"]),
+    Mutation("heads keep the panels of older weights", "core/model/param.cc",
+             "if (rows.heads == 0) return;", "if (rows.heads >= 0) return;", ["core_model_test"]),
+    Mutation("samples of a cache of latents count as the trainer's own", "rl/grpo.cc",
+             "if (fresh ? !latent :", "if (fresh ? true :", ["launch_test"]),
     Mutation("a replay compares ids alone", "launch/replay.cc",
              "before.id == now.id && SameBits(before.log_prob, now.log_prob)", "before.id == now.id", ["launch_test"]),
 ]
