@@ -35,6 +35,9 @@ struct LayoutTask {
   std::function<absl::Status(core::Model&)> initialize;  // weights of a rank's part; the same
   core::PolicyRule rule = {};                            // of batches that a policy learns from
   float temperature = 1;                                 // of these, and of the last batch
+  // Router replay: above 0 steps take the first so many batches in turns, with the experts that the first weights
+  // choose.
+  int64_t replayed_batches = 0;
 };
 
 struct LayoutOutcome {

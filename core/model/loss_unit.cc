@@ -18,6 +18,7 @@ StepStatistics StepStatistics::Rows(int64_t begin, int64_t count) const {
   if (balance_loss) out.balance_loss = balance_loss.Slice(1, begin, count);
   if (log_probs) out.log_probs = log_probs.Slice(0, begin, count);
   if (policy) out.policy = policy.Slice(0, begin, count);
+  if (choices) out.choices.experts = choices.experts.Slice(1, begin, count);
   return out;
 }
 

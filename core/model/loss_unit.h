@@ -28,14 +28,17 @@ struct LossWeights {
   PolicyPass policy_pass = PolicyPass::kOffPolicy;
 };
 
-// Device memory of one step that passes add to or write rows of.
+// Device memory of one step that passes add to or write rows of; choices that are replayed they read.
 struct StepStatistics {
-  Tensor loss;          // f64 [1 + depth, rows]: cross entropy by depth; per row, summed over labels
+  Tensor loss;          // f64 [1 + depth, rows]: cross entropy by depth; per row, summed over labels; empty: no losses
   Tensor z_sum;         // f64 [1, rows]
   Tensor balance_loss;  // f64 [moe blocks, rows]
   Tensor load;          // i64 [moe blocks, E]
   Tensor log_probs;     // f32 [rows, S] of the labels; optional
   Tensor policy = {};   // f64 [rows, kPolicySums], in passes in which a policy learns
+  // experts [body MoE blocks, rows, S, k]: of a stage, or of all stages of a rank, one after the other. Blocks of
+  // multi-token prediction, which no log-probability of the main model depends on, always choose for themselves.
+  RouterChoices choices = {};
 
   // The part of rows [begin, begin + count) of the step.
   StepStatistics Rows(int64_t begin, int64_t count) const;
