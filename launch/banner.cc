@@ -14,6 +14,7 @@
 
 #include "core/base/terminal.h"
 #include "core/model/model_graph.h"
+#include "launch/model_loading.h"
 #include "launch/ranks.h"
 #include "launch/text.h"
 #include "rl/grpo.h"
@@ -51,6 +52,7 @@ RankMemory MemoryOf(const RunParts& parts) {
   for (const auto& row : parts.model->params().memory()) add(row.name, row.bytes);
   if (parts.trainer) add("activations, planned", parts.trainer->activation_bytes());
   if (parts.trainer && parts.trainer->replay_bytes() > 0) add("choices of experts", parts.trainer->replay_bytes());
+  if (parts.teacher) add("teacher and its passes", parts.teacher->bytes());
   return memory;
 }
 
@@ -100,6 +102,22 @@ std::string RewardsText(const core::Config& config) {
   return absl::StrJoin(rewards, " + ");
 }
 
+// "latent: 1.3 KiB per token of a sample (expanded: 17 KiB, 13.0 times as much)"
+std::string CacheText(const core::Config& config, const core::ModelConfig& model) {
+  const auto bytes = [&](core::CacheKind kind) {
+    return core::CacheWidth(model, kind) * model.num_hidden_layers *
+           core::SizeOf(core::ComputeDType(config.ComputePrecision()));
+  };
+  const int64_t expanded = bytes(core::CacheKind::kExpanded), latent = bytes(core::CacheKind::kLatent);
+  const bool small = CacheNamed(config.rollout.cache) == core::CacheKind::kLatent;
+  std::string text =
+      absl::StrFormat("%s: %s per token of a sample", config.rollout.cache, BytesText(small ? latent : expanded));
+  if (!model.HasMla()) return text;
+  const double factor = static_cast<double>(expanded) / static_cast<double>(latent);
+  return text + (small ? absl::StrFormat(" (expanded: %s, %.1f times as much)", BytesText(expanded), factor)
+                       : absl::StrFormat(" (latent: %s, %.1f times less)", BytesText(latent), factor));
+}
+
 void PrintSampling(const core::Config& config, const RunParts& parts) {
   const core::RejectConfig& reject = config.reject;
   PrintLabelled("data", parts.prompts->Description());
@@ -122,10 +140,23 @@ void PrintRollouts(const core::Config& config, const RunParts& parts) {
                 absl::StrFormat("%s samples (%d prompts x %d), %d update%s of %s samples, at most %s tokens each",
                                 CountText(samples), rollout.prompts, rollout.group, updates, updates == 1 ? "" : "s",
                                 CountText(samples / config.grpo.minibatches), CountText(most)));
-  PrintLabelled("reward", RewardsText(config));
+  if (!config.reward.empty()) PrintLabelled("reward", RewardsText(config));
+  if (parts.teacher) return;
   PrintLabelled("loss", absl::StrFormat("%s: advantages over %s, mean by %s, clip %g/%g, kl %g", config.grpo.preset,
                                         config.grpo.advantage.baseline, config.grpo.aggregate, config.grpo.clip.low,
                                         config.grpo.clip.high, config.grpo.kl.coefficient));
+}
+
+void PrintTeacher(const core::Config& config, const RunParts& parts, const core::ModelGraph& student) {
+  if (!parts.teacher) return PrintLabelled("teacher", config.teacher);
+  const core::ModelGraph teacher = core::MakeModelGraph(parts.teacher->model_config, config.data.sequence_length);
+  PrintLabelled("teacher", absl::StrFormat("%s: %s parameters%s", config.teacher, CountText(teacher.params()),
+                                           student.params() > teacher.params() ? ", fewer than the student has" : ""));
+  PrintLabelled("", absl::StrFormat("its passes take %.0f%% of the FLOPs of the student's training",
+                                    100 * teacher.ForwardFlopsPerToken() / student.TrainFlopsPerToken()));
+  PrintLabelled("loss", absl::StrFormat("%s at temperature %g, mean over the tokens of %s samples", config.distill.loss,
+                                        config.distill.temperature,
+                                        config.TrainsOnRollouts() ? "the student's own" : "the teacher's"));
 }
 
 }  // namespace
@@ -159,16 +190,17 @@ void PrintBanner(const core::Config& config, const RunParts& parts, const std::s
                                     CountText(graph.active_params())));
   PrintBelow("layout", layout);
   PrintBelow("memory", memory);
-  if (config.stage == "grpo") {
+  if (config.stage == "distill") PrintTeacher(config, parts, graph);
+  if (config.TrainsOnRollouts()) {
     PrintRollouts(config, parts);
   } else if (config.stage == "reject") {
     PrintSampling(config, parts);
   } else {
-    if (config.stage == "distill") PrintLabelled("teacher", config.teacher);
     PrintLabelled("data", parts.loader->Description());
     PrintLabelled("batch", absl::StrFormat("%s tokens per step: %d rows of %d, %d at a time", CountText(rows * length),
                                            rows, length, parts.layout->executor_options().micro_rows));
   }
+  if (config.DrawsResponses() || !parts.problems.empty()) PrintLabelled("cache", CacheText(config, model));
   if (!parts.problems.empty() && parts.trainer) {
     PrintLabelled("evaluation", absl::StrFormat("%s held-out problems of %s, %d samples each",
                                                 CountText(static_cast<int64_t>(parts.problems.size())),

@@ -1,21 +1,37 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From a fresh clone to a trained model: packages, build, then at most three minutes of training on two cores, with samples
-# before and after. Arguments: your own text or JSONL files, plain, .gz or .zst. The same command again goes on where it stopped.
+# From a fresh clone to R1 in small: packages, build, then configs/demo_r1.yaml, at most five minutes on two cores. Arguments:
+# your own text or JSONL files, plain, .gz or .zst, which the base model then learns beside its sums; and changes of the config, such
+# as train.seed=2. The same command again goes on where it stopped.
 set -euo pipefail
 
-readonly warmup=4              # steps before the first samples; they measure the speed, too
-readonly seconds_to_train=100  # what the rest may take; decides the number of steps
-readonly least_steps=20 most_steps=500
-readonly default_bytes=1000000 validation_bytes=50000
+readonly text_share=0.2 # of the rows of the base model, on top of those of the task
+readonly task_rows=12   # stages.base.batch.sequences of the config
 
-files=()
-for file in "$@"; do
-  if [[ ! -f $file || ! -r $file ]]; then
-    echo "demo: cannot read the file $file" >&2
+usage() {
+  echo "usage: launch/demo.sh [FILE...] [KEY=VALUE...]     text for the base model; changes of configs/demo_r1.yaml"
+}
+
+files=() overrides=()
+for argument in "$@"; do
+  case $argument in
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *=*)
+      if [[ ! -e $argument ]]; then
+        overrides+=("$argument")
+        continue
+      fi
+      ;;
+  esac
+  if [[ ! -f $argument || ! -r $argument ]]; then
+    echo "demo: cannot read the file $argument" >&2
+    usage >&2
     exit 2
   fi
-  files+=("$(realpath -- "$file")")
+  files+=("$(realpath -- "$argument")")
 done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,79 +40,51 @@ launch/setup.sh
 cmake --build --preset release --target conclave
 conclave=build/release/conclave
 
-# ---- Text -----------------------------------------------------------------------------------------------------------
-mkdir -p runs
-if ((${#files[@]} == 0)); then
-  run=runs/demo
-  text=runs/demo_text.txt
-  if [[ ! -s $text ]]; then
-    # Kept: a run that goes on needs the same text, whatever is installed in between.
-    { find /usr/share/common-licenses -type f -print0; find /usr/share/doc -name copyright -type f -print0; } 2>/dev/null |
-      sort -z | xargs -0 cat -- 2>/dev/null | head -c "$default_bytes" >"$text.tmp" || true
-    mv "$text.tmp" "$text"
-  fi
-  files=("$(realpath "$text")")
-  prompts=("This program is free software" "Permission is hereby granted" "You may not")
-  echo "demo: training on the licence texts of this machine, /usr/share/common-licenses and /usr/share/doc/*/copyright"
-else
-  name=$(basename -- "${files[0]}" | tr -c 'A-Za-z0-9\n' '_')
-  run="runs/demo_${name}_$(printf '%s\n' "${files[@]}" | cksum | cut -d' ' -f1)"
-  prompts=("The" "It is" "When")
-  echo "demo: training on ${files[*]}"
+# ---- What is learned ------------------------------------------------------------------------------------------------
+run=runs/demo_r1
+if (($# > 0)); then
+  name=$(basename -- "${files[0]:-changed}" | tr -c 'A-Za-z0-9\n' '_')
+  run+="_${name}_$(printf '%s\n' "${files[@]}" "${overrides[@]}" | cksum | cut -d' ' -f1)"
 fi
-sources="" bytes=0
-for file in "${files[@]}"; do
-  quoted=${file//\\/\\\\}
-  quoted=${quoted//\"/\\\"}
-  sources+="${sources:+, }{path: \"$quoted\"}"
-  bytes=$((bytes + $(stat -L -c %s -- "$file")))
-done
-# 5 % for validation, but no more than a pass of a second or two.
-fraction=$(awk -v bytes="$bytes" -v most="$validation_bytes" 'BEGIN { f = most / (bytes + 1); printf "%.6f", f < 0.05 ? f : 0.05 }')
+blend=()
+if ((${#files[@]} > 0)); then
+  sources="{task: addition, count: 43200, worked: 0.25, weight: $(awk -v s=$text_share 'BEGIN { print 1 - s }')}"
+  for file in "${files[@]}"; do
+    quoted=${file//\\/\\\\}
+    quoted=${quoted//\"/\\\"}
+    sources+=", {path: \"$quoted\", weight: $(awk -v s=$text_share -v n=${#files[@]} 'BEGIN { print s / n }')}"
+  done
+  blend=("stages.base.data.train=[$sources]"
+    "stages.base.batch.sequences=$(awk -v s=$text_share -v rows=$task_rows 'BEGIN { print rows / (1 - s) }')")
+  echo "demo: the base model learns sums of three digits, and one row in five of ${files[*]}"
+fi
 
-# ---- Steps ----------------------------------------------------------------------------------------------------------
-train() {  # train STEPS
-  local code=0
-  "$conclave" train configs/demo.yaml "data.train=[$sources]" "data.validation_fraction=$fraction" "run.dir=$run" \
-    "train.steps=$1" || code=$?
-  if ((code == 130 || code == 75)); then
-    echo "demo: stopped and saved; the same command goes on"
-  fi
-  ((code == 0)) || exit "$code"
-}
+# ---- Training -------------------------------------------------------------------------------------------------------
+cores=$(nproc)
+code=0
+"$conclave" train configs/demo_r1.yaml "run.dir=$run" "${blend[@]}" "${overrides[@]}" --jobs $((cores < 4 ? cores : 4)) ||
+  code=$?
+if ((code == 130 || code == 75)); then
+  echo "demo: stopped and saved; the same command goes on"
+fi
+((code == 0)) || exit "$code"
 
-samples() {  # samples TITLE
+# ---- What came of it ------------------------------------------------------------------------------------------------
+if ((${#files[@]} > 0)); then
   echo
-  echo "---- $1 ----"
-  local prompt
-  for prompt in "${prompts[@]}"; do
+  echo "---- what the base model writes ----"
+  for prompt in "The" "It is" "When"; do
     printf '%s' "$prompt"
-    "$conclave" generate "$run" --prompt "$prompt" --max-tokens 100 --temperature 0.7 --seed 1
+    "$conclave" generate "$run/stages/base" --prompt "$prompt" --max-tokens 100 --temperature 0.7 --seed 1
     echo
   done
-}
-
-configured_steps() {
-  sed -n '/^train:/,/^[a-z]/s/^  steps: //p' "$run/config.yaml" 2>/dev/null || true
-}
-
-steps=$(configured_steps)
-if [[ -z $steps ]] || ((steps <= warmup)); then
-  train "$warmup"
-  samples "before training (after $warmup small steps)"
-  # The median of the first steps, rounded up: the very first waits for memory.
-  seconds=$(sed -n 's/.*"seconds": \([0-9.e+-]*\).*/\1/p' "$run/metrics.jsonl" | sort -g | sed -n "$((warmup / 2 + 1))p")
-  steps=$(awk -v budget="$seconds_to_train" -v step="$seconds" -v least="$least_steps" -v most="$most_steps" \
-    'BEGIN { n = int(budget / (step * 1.1)); if (n < least) n = least; if (n > most) n = most; print n }')
-  echo "demo: $steps steps, at $(printf '%.2f' "$seconds") s each"
 fi
-train "$steps"
-samples "after training"
-
-checkpoint="$run/checkpoints/step_$steps"
 cat <<END
-The model is a Hugging Face folder: $checkpoint
-  $conclave generate $run --prompt "${prompts[0]}"
-  python3 -c 'from transformers import AutoModelForCausalLM; print(AutoModelForCausalLM.from_pretrained("$checkpoint"))'
+
+Curves, answers over time, the table with its controls: $run/report.html
+Each stage is a Hugging Face folder:                    $run/stages/*/checkpoints/step_*
+  $conclave generate $run/stages/grpo_final --chat --prompt "123+456="
+  $conclave eval $run/stages/grpo_final --tasks addition
+  $conclave replay $run/stages/grpo --step 10 --sample 0
 To start over: rm -r $run
 END

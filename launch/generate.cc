@@ -158,7 +158,8 @@ absl::StatusOr<Generator> LoadGenerator(const GenerateOptions& options, const st
   if (tokenizer) end_tokens.push_back(tokenizer->eos_id());
   ASSIGN_OR_RETURN(const core::Precision precision, ChoosePrecision(options.precision, config));
   Generator generator;
-  ASSIGN_OR_RETURN(generator.loaded, LoadForInference(dir, config, precision, options.threads, capacity));
+  ASSIGN_OR_RETURN(generator.loaded,
+                   LoadForInference(dir, config, precision, options.threads, capacity, CacheNamed(options.cache)));
   auto sampling = Sampling::Create(*generator.loaded.model, options.sampling, capacity, std::move(end_tokens));
   if (absl::IsResourceExhausted(sampling.status())) {
     return absl::ResourceExhaustedError(
@@ -222,6 +223,7 @@ absl::StatusOr<ExitCode> Generate(const GenerateOptions& options) {
   RETURN_IF_ERROR(CheckSamples(options, conversation));
   ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(options.dir));
   ASSIGN_OR_RETURN(const FolderConfig config, ReadFolderConfig(dir));
+  RETURN_IF_ERROR(CheckCache("--cache", options.cache, config.model));
   if (options.prompt_ids) return Continue(options, dir, config, nullptr);
   const auto tokenizer = data::LoadTokenizer(dir);
   if (!tokenizer.ok()) {

@@ -24,6 +24,7 @@ struct GenerateOptions {
   std::optional<int64_t> max_tokens;      // default: 128, in a conversation 1024
   int64_t context = 0;                    // tokens a conversation may hold; 0: at most 4096
   SamplingOptions sampling;
+  std::string cache = "expanded";  // or latent
   std::string precision;
   int threads = 0;
 };

@@ -56,16 +56,18 @@ absl::Status GrpoSteps::FollowModel() {
           {.model = *parts_.model, .layout = *parts_.layout, .tokenizer = *parts_.tokenizer, .rewards = rewards_},
           config_.rollout, config_.data.max_prompt_tokens, static_cast<uint64_t>(config_.train.seed),
           std::string(chat_template.Prefill())));
-  if (config_.grpo.off_policy.correction != "none") {
+  if (rl::NeedsLogProbs(config_)) {
     ASSIGN_OR_RETURN(log_probs_, optim::LogProbs::Create(*parts_.model, *parts_.layout, MostRows()));
   }
   RETURN_IF_ERROR(CreateReference());
+  if (parts_.teacher) LearnFrom(config_, *parts_.teacher, *parts_.trainer);
   grpo_ = std::make_unique<rl::Grpo>(
       rl::Grpo::Parts{.trainer = *parts_.trainer,
                       .layout = *parts_.layout,
                       .sampler = *sampler_,
                       .log_probs = log_probs_.get(),
                       .reference = reference_.get(),
+                      .teacher = parts_.teacher ? parts_.teacher->states.get() : nullptr,
                       .store = store_ ? &*store_ : nullptr,
                       .prompt_of = [this](int64_t draw) { return parts_.prompts->At(draw); }},
       config_);

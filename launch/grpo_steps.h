@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Steps of stage grpo: what rl/grpo.h needs of a run, made and handed over.
+// Steps on rollouts, of stage grpo and of a student that a teacher judges: what rl/grpo.h needs of a run, made and
+// handed over.
 #pragma once
 
 #include <memory>

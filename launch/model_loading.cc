@@ -85,6 +85,18 @@ absl::StatusOr<core::Precision> ChoosePrecision(const std::string& text, const F
   return core::Precision::kBf16;
 }
 
+core::CacheKind CacheNamed(std::string_view name) {
+  return name == "latent" ? core::CacheKind::kLatent : core::CacheKind::kExpanded;
+}
+
+absl::Status CheckCache(std::string_view option, std::string_view name, const core::ModelConfig& model) {
+  if (CacheNamed(name) == core::CacheKind::kExpanded || model.HasMla()) return absl::OkStatus();
+  return UsageError(
+      absl::StrFormat("%s: latent keeps what multi-head latent attention expands, and a model of type %s has none; "
+                      "give expanded",
+                      option, model.model_type));
+}
+
 absl::Status LoadTrainedWeights(const std::string& dir, core::Model& model) {
   if (!IsCheckpoint(dir) || !core::FileExists(absl::StrFormat("%s/%s", dir, core::kStateFolder))) {
     ASSIGN_OR_RETURN(const core::ModelFolder folder, core::ModelFolder::Open(dir));
@@ -96,14 +108,16 @@ absl::Status LoadTrainedWeights(const std::string& dir, core::Model& model) {
 }
 
 absl::StatusOr<LoadedModel> LoadForInference(const std::string& dir, const FolderConfig& config,
-                                             core::Precision precision, int threads, int64_t max_positions) {
+                                             core::Precision precision, int threads, int64_t max_positions,
+                                             core::CacheKind cache) {
   LoadedModel loaded;
   ASSIGN_OR_RETURN(loaded.device, core::CreateDevice({.num_threads = threads}));
   ASSIGN_OR_RETURN(const core::ModelFolder folder, core::ModelFolder::Open(dir));
   core::ModelConfig model_config = config.model;
   model_config.num_nextn_predict_layers = 0;
-  ASSIGN_OR_RETURN(loaded.model, core::Model::Create(model_config, *loaded.device,
-                                                     {.precision = precision, .max_positions = max_positions}));
+  ASSIGN_OR_RETURN(loaded.model,
+                   core::Model::Create(model_config, *loaded.device,
+                                       {.precision = precision, .cache = cache, .max_positions = max_positions}));
   RETURN_IF_ERROR(optim::LoadWeights(folder, optim::MissingMtp::kRefuse, *loaded.model));
   return loaded;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -38,6 +39,11 @@ absl::StatusOr<std::vector<int32_t>> ReadEndTokens(const std::string& dir);
 // "f32", "bf16", or "" for what the folder is stored in.
 absl::StatusOr<core::Precision> ChoosePrecision(const std::string& text, const FolderConfig& config);
 
+// "expanded" or "latent": what is kept of earlier tokens while samples are drawn.
+core::CacheKind CacheNamed(std::string_view name);
+// A usage error, of the option or key, if a model has no such cache.
+absl::Status CheckCache(std::string_view option, std::string_view name, const core::ModelConfig& model);
+
 // Fills a model with the weights of a folder: of a checkpoint with those that training goes on with, to the bit, also
 // where its model files are rounded to bf16.
 absl::Status LoadTrainedWeights(const std::string& dir, core::Model& model);
@@ -49,6 +55,7 @@ struct LoadedModel {
 
 // Weights for inference, without multi-token prediction.
 absl::StatusOr<LoadedModel> LoadForInference(const std::string& dir, const FolderConfig& config,
-                                             core::Precision precision, int threads, int64_t max_positions);
+                                             core::Precision precision, int threads, int64_t max_positions,
+                                             core::CacheKind cache = core::CacheKind::kExpanded);
 
 }  // namespace conclave::launch

@@ -51,6 +51,7 @@ std::vector<ProgressPart> ProgressParts(const ProgressState& state, size_t colum
       {absl::StrFormat("%d%%", 100 * state.step / std::max<int64_t>(state.total_steps, 1)), 2},
       {state.reward ? absl::StrFormat("reward %.3f", *state.reward) : absl::StrFormat("loss %.4f", state.loss), 1}};
   if (state.reward) parts.push_back({absl::StrFormat("length %.1f", state.length), 2});
+  if (state.cache_difference) parts.push_back({absl::StrFormat("cache %.1e", *state.cache_difference), 6});
   if (state.validation_loss) parts.push_back({absl::StrFormat("validation %.4f", *state.validation_loss), 1});
   parts.push_back({absl::StrFormat("norm %.3f", state.grad_norm), 7});
   parts.push_back({absl::StrFormat("lr %.2e", state.lr), 8});

@@ -21,10 +21,11 @@ struct ProgressState {
   double loss = 0;  // of this step
   double grad_norm = 0, lr = 0;
   double tokens_per_second = 0, flops_per_second = 0;
-  double load_imbalance = 0;                   // 0: no experts
-  std::optional<double> validation_loss = {};  // measured in this step
-  std::optional<double> reward = {};           // of a rollout, instead of the loss
-  double length = 0;                           // tokens of a response
+  double load_imbalance = 0;                    // 0: no experts
+  std::optional<double> validation_loss = {};   // measured in this step
+  std::optional<double> reward = {};            // of a rollout, instead of the loss
+  double length = 0;                            // tokens of a response
+  std::optional<double> cache_difference = {};  // of log-probabilities, by a cache of latents
   double seconds_left = 0;
   std::string finish = {};  // "16:20": when these seconds are over
 };

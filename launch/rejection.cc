@@ -14,6 +14,7 @@
 #include "launch/banner.h"
 #include "launch/ranks.h"
 #include "launch/rejection_run.h"
+#include "launch/teacher_parts.h"
 #include "launch/text.h"
 #include "launch/usage_error.h"
 
@@ -62,19 +63,6 @@ core::Config TeacherConfig(const core::Config& config) {
   teacher.model.from = config.teacher;
   teacher.data.tokenizer = "auto";
   return teacher;
-}
-
-absl::Status CheckSameTokenizer(const core::Config& config, const data::Tokenizer& teacher,
-                                const data::Tokenizer& student) {
-  if (teacher.vocab_size() == student.vocab_size() && teacher.Fingerprint() == student.Fingerprint()) {
-    return absl::OkStatus();
-  }
-  return UsageError(absl::StrFormat(
-      "teacher: %s has another tokenizer (%d ids, fingerprint %s) than the student (%d ids, fingerprint %s), which "
-      "would not learn the tokens that were drawn. Give data.tokenizer: %s, with a model made anew or one that was "
-      "trained with it, or another teacher",
-      config.teacher, teacher.vocab_size(), teacher.Fingerprint(), student.vocab_size(), student.Fingerprint(),
-      config.teacher));
 }
 
 void SayWhichIsLarger(const core::Config& config, const core::ModelConfig& teacher, const core::ModelConfig& student) {

@@ -50,8 +50,11 @@ absl::StatusOr<core::Config> ReadRunConfig(const std::string& dir) {
   const std::string path = RunFolder::At(dir).ConfigPath();
   if (!core::FileExists(path)) return absl::NotFoundError(dir + " is not a run folder: it has no config.yaml");
   ASSIGN_OR_RETURN(core::Config config, core::LoadConfig(path, {}));
-  if (config.stage != "grpo") {
-    return UsageError(absl::StrFormat("%s is a run of stage %s; rollouts are drawn in stage grpo", dir, config.stage));
+  if (!config.TrainsOnRollouts()) {
+    return UsageError(
+        absl::StrFormat("%s is a run of stage %s; rollouts of a step are drawn in stage grpo, and in stage "
+                        "distill with distill.source: student",
+                        dir, config.stage));
   }
   config.parallel = {};  // never changes a bit
   return config;

@@ -41,10 +41,13 @@ std::vector<Figure> RolloutFigures(const rl::GrpoMetrics& m, const std::vector<s
   figures.push_back({"prompt_length", m.prompt_length, "response"});
   figures.push_back({"truncated", m.truncated, "response"});
   figures.push_back({"entropy", m.entropy, "policy"});
-  AddSpread("advantage", m.advantage, "policy", figures);
-  if (m.update.policy) AddPolicy(*m.update.policy, figures);
+  if (!m.update.teacher_kl) {
+    AddSpread("advantage", m.advantage, "policy", figures);
+    if (m.update.policy) AddPolicy(*m.update.policy, figures);
+  }
   figures.push_back({"sampler_difference", m.sampler_difference.value_or(std::nan("")), "policy"});
   if (m.router_flips) figures.push_back({"router_flips", *m.router_flips, "policy"});
+  figures.push_back({"cache_difference", m.cache_difference.value_or(std::nan("")), "policy"});
   figures.push_back({"groups", static_cast<double>(m.groups)});
   figures.push_back({"samples", static_cast<double>(m.samples)});
   figures.push_back({"counted", m.counted, "reward"});

@@ -60,7 +60,7 @@ absl::Status CheckData(const Resume& resume, const core::Config& config, const s
 absl::Status CheckContinuesFrom(const Resume& resume, const core::Config& config) {
   ASSIGN_OR_RETURN(const core::Config before, core::ParseConfig(resume.meta.config_yaml, resume.path, {}));
   RETURN_IF_ERROR(CheckContinues(before, config));
-  if (config.stage == "grpo") return absl::OkStatus();  // how many prompts a step draws is its own affair
+  if (config.TrainsOnRollouts()) return absl::OkStatus();  // how many prompts a step draws is its own affair
   const int64_t position = optim::PositionOfStep(config.batch, resume.meta.step + 1);
   if (resume.meta.data_position == position) return absl::OkStatus();
   return absl::DataLossError(absl::StrFormat("%s says that %d rows were drawn, by its config it is %d", resume.path,

@@ -35,8 +35,10 @@ absl::Status CheckFolderModel(const core::Config& config, const core::ModelConfi
                                     config.data.sequence_length, model.max_position_embeddings, config.model.from));
 }
 
-absl::Status CheckRouterReplay(const core::Config& config, const core::ModelConfig& model) {
-  if (config.stage != "grpo" || !config.grpo.router_replay) return absl::OkStatus();
+// What of stages that draw responses a model may not be made for.
+absl::Status CheckRollouts(const core::Config& config, const core::ModelConfig& model) {
+  RETURN_IF_ERROR(CheckCache("rollout.cache", config.rollout.cache, model));
+  if (!config.ReplaysRouter()) return absl::OkStatus();
   const std::vector<int64_t> layers = core::MoeLayers(model);
   if (!layers.empty() && layers.front() < model.num_hidden_layers) return absl::OkStatus();
   return UsageError("grpo.router_replay: true needs a model with experts, and this one has none; leave it out");
@@ -119,7 +121,7 @@ absl::Status CreateLoader(const core::Config& config, int threads, parallel::Job
 
 // Of stage reject: no rows are trained on, but the layout is that of a schedule; this many rows are enough for each.
 core::Config TrainerConfig(const core::Config& config, int ranks) {
-  if (config.stage == "grpo") return rl::TrainerConfig(config);
+  if (config.TrainsOnRollouts()) return rl::TrainerConfig(config);
   core::Config trainer = config;
   if (config.stage == "reject") {
     trainer.batch = {.sequences = 2 * ranks * config.parallel.virtual_stages, .micro_sequences = 1};
@@ -127,26 +129,15 @@ core::Config TrainerConfig(const core::Config& config, int ranks) {
   return trainer;
 }
 
-core::Model::Options ModelOptions(const core::Config& config, core::ParamSet::Purpose purpose, const RunParts& parts) {
-  int64_t positions = config.data.sequence_length;
-  if (config.stage != "pretrain") {
-    positions = std::max(positions, config.data.max_prompt_tokens + config.rollout.max_tokens);
-  }
-  core::Model::Options options{.precision = config.ComputePrecision(),
-                               .purpose = purpose,
-                               .training = core::TrainingStateOf(config),
-                               .max_positions = positions,
-                               .profile = parts.operations.get()};
-  parts.layout->Describe(options);
-  return options;
-}
-
 absl::Status CreateModel(const core::Config& config, RunParts& parts) {
   ASSIGN_OR_RETURN(parts.model, core::Model::Create(parts.model_config, *parts.device,
-                                                    ModelOptions(config, core::ParamSet::Purpose::kTraining, parts)));
-  ASSIGN_OR_RETURN(parts.trainer, optim::Trainer::Create(*parts.model, parts.trainer_config, *parts.layout));
+                                                    ModelOptions(config, core::ParamSet::Purpose::kTraining,
+                                                                 *parts.layout, parts.operations.get())));
+  const int64_t teacher_hidden = parts.teacher ? parts.teacher->model_config.hidden_size : 0;
+  ASSIGN_OR_RETURN(parts.trainer,
+                   optim::Trainer::Create(*parts.model, parts.trainer_config, *parts.layout, teacher_hidden));
   parts.trainer->AskForStop([] { return StopReason(StopSignals::Requested()); });
-  if (config.stage != "grpo" || !config.grpo.router_replay) return absl::OkStatus();
+  if (!config.ReplaysRouter()) return absl::OkStatus();
   return parts.trainer->PlanReplay(config.grpo.minibatches, rl::RowsOfMinibatch(config));
 }
 
@@ -203,12 +194,12 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
     parts.model_config.bos_token_id = parts.model_config.eos_token_id = -1;
     FillIds(tokenizer.bos_id(), tokenizer.eos_id(), parts.model_config);
     RETURN_IF_ERROR(CheckFolderModel(config, parts.model_config));
-    return CheckRouterReplay(config, parts.model_config);
+    return CheckRollouts(config, parts.model_config);
   }
   if (config.model.vocab_size == 0) config.model.vocab_size = tokenizer.vocab_size();
   FillIds(tokenizer.bos_id(), tokenizer.eos_id(), config.model);
   parts.model_config = config.model;
-  return CheckRouterReplay(config, parts.model_config);
+  return CheckRollouts(config, parts.model_config);
 }
 
 absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
@@ -229,6 +220,7 @@ absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, para
 absl::Status CreateParts(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {
   RETURN_IF_ERROR(CreateLayoutAndDevice(config, threads, job, parts));
   RETURN_IF_ERROR(CreateLoader(config, threads, job, parts));
+  RETURN_IF_ERROR(CreateTeacher(config, job, parts));
   if (config.stage != "reject") return job.AgreeOn(CreateModel(config, parts));
   ASSIGN_OR_RETURN(parts.model, CreateFrozenModel(config, job, parts));
   return absl::OkStatus();
@@ -240,10 +232,27 @@ absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunPa
   return job.AgreeOn(CreateModel(config, parts));
 }
 
+core::Model::Options ModelOptions(const core::Config& config, core::ParamSet::Purpose purpose,
+                                  const parallel::Layout& layout, core::OperationProfile* profile) {
+  int64_t positions = config.data.sequence_length;
+  if (config.stage != "pretrain") {
+    positions = std::max(positions, config.data.max_prompt_tokens + config.rollout.max_tokens);
+  }
+  core::Model::Options options{.precision = config.ComputePrecision(),
+                               .purpose = purpose,
+                               .training = core::TrainingStateOf(config),
+                               .cache = CacheNamed(config.rollout.cache),
+                               .max_positions = positions,
+                               .profile = profile};
+  layout.Describe(options);
+  return options;
+}
+
 absl::StatusOr<std::unique_ptr<core::Model>> CreateInferenceModel(const core::Config& config, parallel::Job& job,
                                                                   const RunParts& parts) {
-  auto model = core::Model::Create(parts.model_config, *parts.device,
-                                   ModelOptions(config, core::ParamSet::Purpose::kInference, parts));
+  auto model = core::Model::Create(
+      parts.model_config, *parts.device,
+      ModelOptions(config, core::ParamSet::Purpose::kInference, *parts.layout, parts.operations.get()));
   RETURN_IF_ERROR(job.AgreeOn(model.status()));
   return model;
 }

@@ -18,6 +18,7 @@
 #include "data/loader.h"
 #include "data/prompts.h"
 #include "data/tokenizer.h"
+#include "launch/teacher_parts.h"
 #include "optim/trainer.h"
 #include "parallel/job.h"
 #include "parallel/layout.h"
@@ -26,18 +27,19 @@ namespace conclave::launch {
 
 struct RunParts {  // freed from the last to the first
   std::unique_ptr<data::Tokenizer> tokenizer;
-  core::ModelConfig model_config;        // complete, also with model.from
-  std::string generation_config;         // generation_config.json of the folder of model.from; "": none
-  core::Config trainer_config;           // the config as the trainer sees it; of stage grpo with rows for its rollouts
-  std::unique_ptr<data::Loader> loader;  // null in stages grpo and reject
-  core::DataConfig problem_data;         // of prompts and problems, which refer to it
-  std::optional<data::PromptSet> prompts;              // of stages grpo and reject
-  std::vector<data::Prompt> problems;                  // held out, to be solved; in all stages but pretrain
-  std::string data_fingerprint;                        // of rows, or of prompts
+  core::ModelConfig model_config;          // complete, also with model.from
+  std::string generation_config;           // generation_config.json of the folder of model.from; "": none
+  core::Config trainer_config;             // the config as the trainer sees it: where rollouts are, with rows for them
+  std::unique_ptr<data::Loader> loader;    // null where the model draws responses
+  core::DataConfig problem_data;           // of prompts and problems, which refer to it
+  std::optional<data::PromptSet> prompts;  // where the model draws responses
+  std::vector<data::Prompt> problems;      // held out, to be solved; in all stages but pretrain
+  std::string data_fingerprint;            // of rows, or of prompts
   std::unique_ptr<core::OperationProfile> operations;  // if given: where the kernels record what they did
   std::unique_ptr<core::Device> device;
   std::unique_ptr<core::Trace> trace;  // if given: where it is recorded what this rank does
   std::unique_ptr<parallel::Layout> layout;
+  std::unique_ptr<TeacherParts> teacher;  // null unless its distributions are learned
   std::unique_ptr<core::Model> model;
   std::unique_ptr<optim::Trainer> trainer;  // null in stage reject
 };
@@ -62,6 +64,10 @@ absl::Status CreateParts(const core::Config& config, int threads, parallel::Job&
 
 // Model and trainer anew, as the layout now places experts; weights are zero.
 absl::Status RecreateModel(const core::Config& config, parallel::Job& job, RunParts& parts);
+
+// What a model under a layout is made with. `profile`: may be null.
+core::Model::Options ModelOptions(const core::Config& config, core::ParamSet::Purpose purpose,
+                                  const parallel::Layout& layout, core::OperationProfile* profile);
 
 // A model under the layout for passes alone; weights are zero. Collective, errors agreed on.
 absl::StatusOr<std::unique_ptr<core::Model>> CreateInferenceModel(const core::Config& config, parallel::Job& job,

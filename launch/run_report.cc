@@ -41,6 +41,17 @@ std::vector<std::string> RewardNames(const core::Config& config) {
   return names;
 }
 
+// What the curve of a run is of.
+std::string_view CurveFigure(const core::Config& config) {
+  if (config.LearnsDistributions()) return "teacher_kl";
+  return config.TrainsOnRollouts() ? "reward" : "loss";
+}
+
+double CurveValue(const StepReport& step) {
+  if (step.metrics.teacher_kl) return *step.metrics.teacher_kl;
+  return step.rollout ? step.rollout->reward.mean : step.metrics.loss;
+}
+
 double TokensPerSecond(const StepReport& step) { return static_cast<double>(step.metrics.tokens) / step.seconds; }
 
 }  // namespace
@@ -55,8 +66,7 @@ RunReport::RunReport(const RunFolder& folder, const core::Config& config, const 
       last_step_(first_step) {}
 
 absl::Status RunReport::Open() {
-  ASSIGN_OR_RETURN(MetricsHistory history,
-                   ReadMetrics(folder_.MetricsPath(), first_step_, config_.stage == "grpo" ? "reward" : "loss"));
+  ASSIGN_OR_RETURN(MetricsHistory history, ReadMetrics(folder_.MetricsPath(), first_step_, CurveFigure(config_)));
   if (history.last_step < first_step_) {
     core::LogWarning(absl::StrFormat("%s ends at step %d, before the checkpoint of step %d", folder_.MetricsPath(),
                                      history.last_step, first_step_));
@@ -72,7 +82,7 @@ absl::Status RunReport::Open() {
 
 void RunReport::Add(const StepReport& step) {
   last_step_ = step.metrics.step;
-  losses_.push_back(step.rollout ? step.rollout->reward.mean : step.metrics.loss);
+  losses_.push_back(CurveValue(step));
   if (step.validation) last_validation_ = step.validation;
   absl::Status written = Record(step);
   written.Update(RecordSamples(step));
@@ -80,7 +90,7 @@ void RunReport::Add(const StepReport& step) {
   RecordEvents(step);
   ShowProgress(step);
   if (step.validation && step.validation->solved) ShowSolved(step);
-  if (!step.rollout) return;
+  if (!step.rollout || step.metrics.teacher_kl) return;  // rewards that nothing follows from
   for (const std::string& warning : watch_.Look(*step.rollout)) Warn(warning);
 }
 
@@ -102,6 +112,7 @@ absl::Status RunReport::Record(const StepReport& step) {
     line.Add("loss", metrics.loss);
     line.Add("mtp_loss", metrics.mtp_loss);
   }
+  if (metrics.teacher_kl) line.Add("teacher_kl", *metrics.teacher_kl);
   line.Add("grad_norm", metrics.grad_norm);
   line.Add("lr", metrics.lr);
   line.Add("tokens", metrics.tokens);
@@ -145,6 +156,7 @@ void RunReport::RecordEvents(const StepReport& step) {
                                  {"train/lr", metrics.lr},
                                  {"speed/tokens_per_second", TokensPerSecond(step)},
                                  {"speed/model_flops_per_second", graph_.TrainFlopsPerToken() * TokensPerSecond(step)}};
+  if (metrics.teacher_kl) scalars.push_back({"train/teacher_kl", *metrics.teacher_kl});
   if (model_.num_nextn_predict_layers > 0) scalars.push_back({"train/mtp_loss", metrics.mtp_loss});
   if (model_.n_routed_experts > 0) {
     scalars.push_back({"experts/balance_loss", metrics.balance_loss});
@@ -181,6 +193,7 @@ void RunReport::ShowProgress(const StepReport& step) {
                     .validation_loss = step.validation ? step.validation->loss : std::nullopt,
                     .reward = step.rollout ? std::optional(step.rollout->reward.mean) : std::nullopt,
                     .length = step.rollout ? step.rollout->length.mean : 0,
+                    .cache_difference = step.rollout ? step.rollout->cache_difference : std::nullopt,
                     .seconds_left = per_step * static_cast<double>(config_.train.steps - metrics.step)});
 }
 
@@ -204,9 +217,8 @@ void RunReport::Print(std::string_view text) {
 }
 
 void RunReport::PrintSummary() const {
-  std::string summary =
-      absl::StrFormat("done: %d steps, %s, %s %.4f", last_step_, DurationText(SecondsSince(start_)),
-                      config_.stage == "grpo" ? "reward" : "loss", losses_.empty() ? std::nan("") : losses_.back());
+  std::string summary = absl::StrFormat("done: %d steps, %s, %s %.4f", last_step_, DurationText(SecondsSince(start_)),
+                                        CurveFigure(config_), losses_.empty() ? std::nan("") : losses_.back());
   if (last_validation_ && last_validation_->loss) {
     summary += absl::StrFormat(", validation %.4f (%.4f bits per byte)", *last_validation_->loss,
                                *last_validation_->bits_per_byte);

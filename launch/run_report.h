@@ -78,7 +78,7 @@ class RunReport {
   EventFile events_;
   Progress progress_;
   CollapseWatch watch_;
-  std::vector<double> losses_;  // of all steps of the run; in stage grpo their rewards
+  std::vector<double> losses_;  // of all steps of the run; in stage grpo their rewards, with a teacher its divergence
   int64_t last_step_;
   std::optional<Validation> last_validation_;
   bool writing_failed_ = false;  // said so

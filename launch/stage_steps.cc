@@ -8,7 +8,7 @@ namespace conclave::launch {
 
 absl::StatusOr<std::unique_ptr<StageSteps>> MakeStageSteps(const core::Config& config, const RunFolder& folder,
                                                            RunParts& parts, parallel::Job& job) {
-  if (config.stage == "grpo") return GrpoSteps::Create(config, folder, parts, job);
+  if (config.TrainsOnRollouts()) return GrpoSteps::Create(config, folder, parts, job);
   return TextSteps::Create(config, parts);
 }
 

@@ -22,6 +22,7 @@ absl::StatusOr<std::unique_ptr<TextSteps>> TextSteps::Create(const core::Config&
 }
 
 absl::Status TextSteps::FollowModel() {
+  if (parts_.teacher) LearnFrom(config_, *parts_.teacher, *parts_.trainer);
   if (parts_.problems.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(evaluation_, ProblemEvaluation::Create(config_, *parts_.tokenizer, parts_.problems, *parts_.model,
                                                           *parts_.layout));
@@ -35,6 +36,7 @@ absl::StatusOr<StepReport> TextSteps::Step(RunState& state) {
   StepReport report;
   report.data_seconds = SecondsSince(start);
   parts_.loader->Prefetch(state.data_position + batch.rows, optim::RowsOfStep(config_.batch, step + 1));
+  if (parts_.teacher) parts_.teacher->states->Compute(batch);
   report.metrics = parts_.trainer->Step(batch, step);
   report.seconds = SecondsSince(start);
   state.step = step;

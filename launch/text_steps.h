@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Steps on rows of text: pretraining, and fine-tuning on answers, whose rows have labels on these alone.
+// Steps on rows of text: pretraining, and fine-tuning on answers, whose rows have labels on these alone, or learning
+// from a teacher at their places.
 #pragma once
 
 #include <memory>

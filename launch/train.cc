@@ -133,7 +133,8 @@ absl::StatusOr<ExitCode> RunStage(const RunFolder& folder, core::Config config, 
       return ExitCode::kDone;
     }
   }
-  if (config.stage == "distill") {
+  RETURN_IF_ERROR(job.AgreeOn(LoadTeacherConfig(config, parts)));
+  if (config.stage == "distill" && !config.TrainsOnRollouts()) {
     ASSIGN_OR_RETURN(const std::optional<ExitCode> stop, PrepareTeacherSamples(folder, config, parts, options, job));
     if (stop) return *stop;
   }

@@ -139,8 +139,9 @@ absl::Status ValidateText(const core::Config& config, const RunParts& parts, int
 absl::StatusOr<ExitCode> ValidateSources(core::Config config, int threads) {
   RunParts parts;
   RETURN_IF_ERROR(LoadTokenizerAndModelConfig(config, parts));
+  RETURN_IF_ERROR(LoadTeacherConfig(config, parts));
   DataReport report;
-  if (config.stage == "grpo") {
+  if (config.TrainsOnRollouts()) {
     RETURN_IF_ERROR(ValidateProblems(config, *parts.tokenizer, report));
   } else if (config.stage == "sft") {
     RETURN_IF_ERROR(ValidateSamples(config, *parts.tokenizer, QuietLoadOptions(threads), report));

@@ -11,6 +11,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/status_macros.h"
+#include "optim/teacher.h"
 #include "optim/trainer.h"
 #include "optim/weights.h"
 #include "parallel/job.h"
@@ -62,10 +63,22 @@ class Assembly {
 // What one rank needs for its training.
 struct RankParts {
   std::unique_ptr<core::Device> device;
-  std::unique_ptr<parallel::Layout> layout;
-  std::unique_ptr<core::Model> model;
+  std::unique_ptr<parallel::Layout> layout, teacher_layout;
+  std::unique_ptr<core::Model> model, teacher_model;
+  std::unique_ptr<Teacher> teacher;
   std::unique_ptr<Trainer> trainer;
 };
+
+absl::Status CreateTeacher(const LayoutTask& task, const core::Config& config, RankParts& parts) {
+  if (!task.teacher) return absl::OkStatus();
+  core::Model::Options options{.precision = config.ComputePrecision(), .max_positions = config.data.sequence_length};
+  parts.teacher_layout->Describe(options);
+  ASSIGN_OR_RETURN(parts.teacher_model, core::Model::Create(task.teacher->model, *parts.device, options));
+  RETURN_IF_ERROR(task.teacher->initialize(*parts.teacher_model));
+  parts.teacher_model->Refresh();
+  ASSIGN_OR_RETURN(parts.teacher, Teacher::Create(*parts.teacher_model, *parts.teacher_layout, config.batch.sequences));
+  return absl::OkStatus();
+}
 
 absl::Status CreateTrainer(const LayoutTask& task, const core::Config& config, int threads, RankParts& parts) {
   ASSIGN_OR_RETURN(parts.device, core::CreateDevice({.num_threads = threads}));
@@ -77,11 +90,18 @@ absl::Status CreateTrainer(const LayoutTask& task, const core::Config& config, i
   ASSIGN_OR_RETURN(parts.model, core::Model::Create(task.model, *parts.device, options));
   RETURN_IF_ERROR(task.initialize(*parts.model));
   parts.model->Refresh();
-  ASSIGN_OR_RETURN(parts.trainer, Trainer::Create(*parts.model, config, *parts.layout));
+  RETURN_IF_ERROR(CreateTeacher(task, config, parts));
+  const int64_t teacher_hidden = task.teacher ? task.teacher->model.hidden_size : 0;
+  ASSIGN_OR_RETURN(parts.trainer, Trainer::Create(*parts.model, config, *parts.layout, teacher_hidden));
   parts.trainer->StartEma();
   parts.trainer->SetPolicy(task.rule, task.temperature);
-  return task.replayed_batches > 0 ? parts.trainer->PlanReplay(task.replayed_batches, config.batch.sequences)
-                                   : absl::OkStatus();
+  if (task.replayed_batches > 0) {
+    RETURN_IF_ERROR(parts.trainer->PlanReplay(task.replayed_batches, config.batch.sequences));
+  }
+  if (!task.teacher) return absl::OkStatus();
+  parts.trainer->SetTeacher({.direction = task.teacher->direction, .teacher_head = parts.teacher->head()},
+                            task.temperature, parts.teacher->hidden());
+  return absl::OkStatus();
 }
 
 // The first step records the choices of its own batch, as those of stage grpo do.
@@ -106,15 +126,22 @@ absl::StatusOr<LayoutOutcome> RunRank(const LayoutTask& task, const LayoutChoice
   RankParts parts;
   // Fails on all ranks alike.
   ASSIGN_OR_RETURN(parts.layout, parallel::Layout::Create(config, task.model, BatchRows(config.batch), job.world(), 1));
+  if (task.teacher) {
+    ASSIGN_OR_RETURN(parts.teacher_layout,
+                     parallel::Layout::Create(config, task.teacher->model, BatchRows(config.batch), job.world(), 1));
+  }
   RETURN_IF_ERROR(job.AgreeOn(CreateTrainer(task, config, choice.threads, parts)));
   LayoutOutcome outcome;
   const auto start = std::chrono::steady_clock::now();
   for (int64_t step = 1; step <= task.steps; ++step) {
-    const StepMetrics m = task.replayed_batches > 0 ? ReplayStep(task, step, *parts.trainer)
-                                                    : parts.trainer->Step(task.batch(step), step);
+    const core::Batch batch = task.batch(step);
+    if (parts.teacher) parts.teacher->Compute(batch);
+    const StepMetrics m =
+        task.replayed_batches > 0 ? ReplayStep(task, step, *parts.trainer) : parts.trainer->Step(batch, step);
     outcome.figures.insert(outcome.figures.end(),
                            {m.loss, m.mtp_loss, m.balance_loss, m.total_loss, m.grad_norm, m.load_imbalance,
                             static_cast<double>(m.replayed), static_cast<double>(m.flips)});
+    if (m.teacher_kl) outcome.figures.push_back(*m.teacher_kl);
     if (m.policy) AddPolicyFigures(*m.policy, outcome.figures);
   }
   outcome.figures.push_back(parts.trainer->Evaluate(task.batch(task.steps + 1), task.temperature).loss);

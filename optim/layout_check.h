@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,13 @@ struct LayoutChoice {
   std::string Text() const;  // "8 ranks: pipeline 4, expert 2, dualpipev, micro-batches of 3, 2 threads"
 };
 
+// Whose distributions a task's model learns, if there is a teacher.
+struct TaskTeacher {
+  core::ModelConfig model;
+  std::function<absl::Status(core::Model&)> initialize;
+  core::DivergenceArgs::Direction direction = core::DivergenceArgs::Direction::kForward;
+};
+
 // What is trained: the same in every layout.
 struct LayoutTask {
   core::Config config;  // its parallel and batch.micro_sequences give way to the choice's
@@ -34,7 +42,8 @@ struct LayoutTask {
   std::function<core::Batch(int64_t step)> batch;        // called by several threads
   std::function<absl::Status(core::Model&)> initialize;  // weights of a rank's part; the same
   core::PolicyRule rule = {};                            // of batches that a policy learns from
-  float temperature = 1;                                 // of these, and of the last batch
+  float temperature = 1;                                 // of these, of a teacher, and of the last batch
+  std::optional<TaskTeacher> teacher = {};
   // Router replay: above 0 steps take the first so many batches in turns, with the experts that the first weights
   // choose.
   int64_t replayed_batches = 0;

@@ -28,8 +28,9 @@ struct Trainer::Totals {
   static constexpr int64_t kBadRows = kOutOfRange + 1;      // losses of rows that were
   static constexpr int64_t kStop = kBadRows + 1;            // ranks that ask to stop, by reason
   static constexpr int64_t kZ = kStop + 1 + kMaxStopReason;
-  static constexpr int64_t kFlips = kZ + 1;     // choices that replay has kept from changing
-  static constexpr int64_t kLoss = kFlips + 1;  // by depth, then balance by MoE block, then what a policy leaves
+  static constexpr int64_t kTeacher = kZ + 1;
+  static constexpr int64_t kFlips = kTeacher + 1;  // choices that replay has kept from changing
+  static constexpr int64_t kLoss = kFlips + 1;     // by depth, then balance by MoE block, then what a policy leaves
 };
 
 int64_t RowsOfStep(const core::BatchConfig& batch, int64_t step) {
@@ -55,11 +56,14 @@ std::vector<int64_t> BatchRows(const core::BatchConfig& batch) {
 }
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, const core::Config& config,
-                                                         const parallel::Layout& layout) {
+                                                         const parallel::Layout& layout, int64_t teacher_hidden) {
   std::unique_ptr<Trainer> trainer(new Trainer(model, config, layout));
-  ASSIGN_OR_RETURN(trainer->executor_, parallel::Executor::Create(model, layout.pipeline(), layout.executor_options()));
+  parallel::ExecutorOptions options = layout.executor_options();
+  options.teacher_hidden = teacher_hidden;
+  ASSIGN_OR_RETURN(trainer->executor_, parallel::Executor::Create(model, layout.pipeline(), options));
   trainer->executor_->SetSink(&trainer->sync_);
-  RETURN_IF_ERROR(trainer->AllocateStatistics(trainer->executor_->Split(config.batch.sequences).MostRows()));
+  RETURN_IF_ERROR(
+      trainer->AllocateStatistics(trainer->executor_->Split(config.batch.sequences).MostRows(), teacher_hidden));
   if (layout.all().size() > 1) trainer->Refresh();  // weights may be there already
   return trainer;
 }
@@ -75,7 +79,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(core::Model& model, con
   return trainer;
 }
 
-absl::Status Trainer::AllocateStatistics(int64_t rows) {
+absl::Status Trainer::AllocateStatistics(int64_t rows, int64_t teacher_hidden) {
   const int64_t depth = model_.config().num_nextn_predict_layers, experts = model_.config().n_routed_experts;
   const int64_t moe_blocks = static_cast<int64_t>(core::MoeLayers(model_.config()).size());
   const bool learns_policy = layout_.executor_options().policy != core::PolicyInputs::kNone;
@@ -85,6 +89,7 @@ absl::Status Trainer::AllocateStatistics(int64_t rows) {
     core::StepStatistics& s = statistics_;
     s.loss = arena.Allocate(DType::kF64, {1 + depth, rows});
     s.z_sum = arena.Allocate(DType::kF64, {1, rows});
+    if (teacher_hidden > 0) s.divergence = arena.Allocate(DType::kF64, {1, rows});
     if (moe_blocks > 0) s.balance_loss = arena.Allocate(DType::kF64, {moe_blocks, rows});
     if (learns_policy) {
       s.policy = arena.Allocate(DType::kF64, {rows, core::kPolicySums});
@@ -113,8 +118,8 @@ absl::Status Trainer::AllocateStatistics(int64_t rows) {
 // Rows that this rank does not compute keep their zero: each is counted once over all ranks.
 void Trainer::ZeroStatistics() {
   core::Kernels& kernels = model_.kernels();
-  for (const Tensor& tensor :
-       {statistics_.loss, statistics_.z_sum, statistics_.balance_loss, statistics_.policy, all_sums_}) {
+  for (const Tensor& tensor : {statistics_.loss, statistics_.z_sum, statistics_.divergence, statistics_.balance_loss,
+                               statistics_.policy, all_sums_}) {
     if (tensor) kernels.Zero(tensor);
   }
   kernels.Zero(model_.params().flag());
@@ -187,6 +192,7 @@ void Trainer::SumOverRanks(const core::Batch& batch) {
   totals[Totals::kOutOfRange] = out_of_range;
   totals[Totals::kStop + (stop_reason_ ? stop_reason_() : 0)] = 1;
   totals[Totals::kZ] = SumOfRows(statistics_.z_sum, 0, local_rows, batch_rows);
+  if (distillation_) totals[Totals::kTeacher] = SumOfRows(statistics_.divergence, 0, local_rows, batch_rows);
   int64_t next = Totals::kLoss;
   for (const Tensor& losses : {statistics_.loss, statistics_.balance_loss}) {
     for (int64_t i = 0; losses && i < losses.size(0); ++i)
@@ -272,9 +278,10 @@ void Trainer::ReadMetrics(const core::Batch& batch, StepMetrics& metrics) {
   }
   const double z = core::FixedToLoss(totals[Totals::kZ]) / labels;
   if (batch.policy) metrics.policy = ReadPolicyTotals(policy_totals(), host_maxima_);
-  metrics.total_loss =
-      (metrics.policy ? metrics.policy->loss : metrics.loss) + config_.moe.mtp_weight * metrics.mtp_loss;
-  if (!metrics.policy) metrics.total_loss += config_.optim.z_loss * z;
+  if (distillation_) metrics.teacher_kl = core::FixedToLoss(totals[Totals::kTeacher]) / labels;
+  metrics.total_loss = metrics.teacher_kl ? *metrics.teacher_kl : metrics.policy ? metrics.policy->loss : metrics.loss;
+  metrics.total_loss += config_.moe.mtp_weight * metrics.mtp_loss;
+  if (!metrics.policy && !metrics.teacher_kl) metrics.total_loss += config_.optim.z_loss * z;
   const int64_t blocks = statistics_.load ? statistics_.load.size(0) : 0;
   const int64_t experts = model_.config().n_routed_experts;
   for (int64_t b = 0; b < blocks; ++b) {
@@ -332,10 +339,11 @@ core::LossWeights Trainer::Weights(const core::Batch& batch) const {
   return {.label_scale = batch.num_labels > 0 ? static_cast<float>(1.0 / static_cast<double>(batch.num_labels)) : 0.0f,
           .mtp = static_cast<float>(config_.moe.mtp_weight / static_cast<double>(depth)),
           .balance = static_cast<float>(config_.moe.balance_loss),
-          .z_loss = static_cast<float>(config_.optim.z_loss),
-          .temperature = batch.policy ? temperature_ : 1,
+          .z_loss = distillation_ ? 0 : static_cast<float>(config_.optim.z_loss),
+          .temperature = batch.policy || distillation_ ? temperature_ : 1,
           .rule = rule_,
-          .policy_pass = batch.policy ? batch.policy->pass : core::PolicyPass::kOffPolicy};
+          .policy_pass = batch.policy ? batch.policy->pass : core::PolicyPass::kOffPolicy,
+          .distillation = distillation_.value_or(core::Distillation{})};
 }
 
 void Trainer::Backward(const core::Batch& batch) {

@@ -40,6 +40,8 @@ struct StepMetrics {
   int64_t replayed = 0;                 // choices of experts that were replayed, one of each token and MoE block
   int64_t flips = 0;                    // of these, which would be another without replay
   std::optional<PolicyMetrics> policy;  // of a batch that a policy learns from; its loss is then part of total_loss
+  // With a teacher: mean divergence from it over labels, nats; then it is part of total_loss, and no other head's loss.
+  std::optional<double> teacher_kl;
 };
 
 // Rows of step `step` (1, 2, ...): batch.sequences, or less during batch.ramp; whole micro-batches.
@@ -53,9 +55,10 @@ inline constexpr int kMaxStopReason = 2;
 
 class Trainer {
  public:
-  // `model` was created for training, with what the layout says of it.
+  // `model` was created for training, with what the layout says of it. `teacher_hidden`: width of the states of a
+  // teacher that it may learn from; 0: none.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(core::Model& model, const core::Config& config,
-                                                         const parallel::Layout& layout);
+                                                         const parallel::Layout& layout, int64_t teacher_hidden = 0);
   // On one rank alone.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(core::Model& model, const core::Config& config);
 
@@ -78,6 +81,15 @@ class Trainer {
   void SetPolicy(const core::PolicyRule& rule, float temperature) {
     rule_ = rule;
     temperature_ = temperature;
+  }
+
+  // From the next step on the model learns from a teacher's distributions, at the places of labels, and both models'
+  // logits are divided by the temperature. hidden [rows of this rank, length, D'] is that of the batch of each step, on
+  // ranks with the loss; else it is empty.
+  void SetTeacher(const core::Distillation& distillation, float temperature, core::Tensor hidden) {
+    distillation_ = distillation;
+    temperature_ = temperature;
+    statistics_.teacher_hidden = hidden;
   }
 
   // Forward and backward without an update: gradients stay in the parameters' sums. For verification.
@@ -118,7 +130,7 @@ class Trainer {
         layout_(layout),
         trace_(layout.executor_options().trace),
         sync_(model, layout.holders()) {}
-  absl::Status AllocateStatistics(int64_t rows);
+  absl::Status AllocateStatistics(int64_t rows, int64_t teacher_hidden);
   void ZeroStatistics();
   void RunMicroBatches(const core::Batch& batch, const core::RouterChoices& choices = {});
   // Of a pass over the batch; empty where it does not replay.
@@ -156,6 +168,7 @@ class Trainer {
   std::span<int64_t> host_totals() { return std::span(sums_).last(totals_.Elements()); }
   std::span<int64_t> policy_totals() { return host_totals().last(kPolicyTotals); }
   core::PolicyRule rule_;
+  std::optional<core::Distillation> distillation_;
   float temperature_ = 1;
   std::function<int()> stop_reason_;
 };

@@ -63,7 +63,10 @@ core::PassMemory Executor::PlanLargest(const core::Stage& stage) const {
     if (mode != PassMode::kForwardOnly && options_.use == ExecutorUse::kForward) continue;
     core::PassShape shape{mode, rows, options_.length, options_.predict_ahead && mode != PassMode::kForwardOnly};
     shape.group_rows.assign(options_.expert_ranks, rows);
-    if (stage.part().loss && mode != PassMode::kForwardOnly) shape.policy = options_.policy;
+    if (stage.part().loss && mode != PassMode::kForwardOnly) {
+      shape.policy = options_.policy;
+      shape.teacher_hidden = options_.teacher_hidden;
+    }
     largest.CoverAlso(core::PlanPass(stage, model_.device(), model_.stream(), model_.kernels(), shape));
   }
   return largest;
@@ -129,8 +132,9 @@ const core::PassShape& Executor::ShapeOf(const Step& step, const Action& action)
   shape_.rows = step.split.MicroRows(options_.data_rank, micro);
   shape_.length = options_.length;
   shape_.predict_ahead = options_.predict_ahead && step.training;
-  shape_.policy = step.training && SlotsOf(action.stage).stage().part().loss ? core::InputsOf(step.batch)
-                                                                             : core::PolicyInputs::kNone;
+  const bool learns = step.training && SlotsOf(action.stage).stage().part().loss;
+  shape_.policy = learns ? core::InputsOf(step.batch) : core::PolicyInputs::kNone;
+  shape_.teacher_hidden = learns && step.statistics.teacher_hidden ? options_.teacher_hidden : 0;
   shape_.group_rows.clear();
   const int64_t first = options_.data_rank / options_.expert_ranks * options_.expert_ranks;
   for (int64_t i = 0; i < options_.expert_ranks; ++i)

@@ -37,6 +37,7 @@ struct ExecutorOptions {
   int64_t length = 1;                                     // tokens per row
   bool predict_ahead = true;                              // in training
   core::PolicyInputs policy = core::PolicyInputs::kNone;  // of training, at most
+  int64_t teacher_hidden = 0;                             // of training, at most: PassShape::teacher_hidden
   core::Trace* trace = nullptr;                           // records cells and phases, if it is not null
 };
 

@@ -118,8 +118,7 @@ void GradSync::GatherMasters() {
     entry.comm->Wait(model_.stream(), entry.ticket);
     entry.ticket = {};
   }
-  VisitCutMasters(
-      [this](const Param& param, Tensor whole) { model_.kernels().PackWeight(whole, param.forward, param.backward); });
+  VisitCutMasters([this](const Param& param, Tensor whole) { core::PackPanels(model_.kernels(), param, whole); });
 }
 
 void GradSync::VisitCutMasters(absl::FunctionRef<void(const Param&, Tensor)> visit) {

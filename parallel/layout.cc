@@ -20,7 +20,7 @@ std::string ScheduleName(const core::ParallelConfig& config) {
 }
 
 core::PolicyInputs PolicyInputsOf(const core::Config& config) {
-  if (config.stage != "grpo") return core::PolicyInputs::kNone;
+  if (!config.TrainsOnRollouts()) return core::PolicyInputs::kNone;
   return config.grpo.kl.coefficient != 0 ? core::PolicyInputs::kSampledAndReference : core::PolicyInputs::kSampled;
 }
 
@@ -54,7 +54,7 @@ absl::StatusOr<std::unique_ptr<Layout>> Layout::Create(const core::Config& confi
                        .virtual_stages = static_cast<int>(parallel.virtual_stages),
                        .overlap = parallel.overlap,
                        .batch_rows = std::move(batch_rows),
-                       .any_rows = config.stage == "grpo",
+                       .any_rows = config.TrainsOnRollouts(),
                        .data_ranks = mesh.shape().data,
                        .data_rank = place.data,
                        .expert_ranks = mesh.shape().expert,

@@ -6,7 +6,7 @@
 //
 // A sample depends on (seed, draw, sample, position) and the weights alone, and its log-probabilities are, bit for bit,
 // those that the trainer's forward pass gives: caches hold what the trainer computes, the vocabulary is reduced in the
-// blocks of the loss, and kernels treat each row alone.
+// blocks of the loss, and kernels treat each row alone. With a model that caches latents they are near these.
 #pragma once
 
 #include <cstdint>

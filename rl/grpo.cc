@@ -102,6 +102,10 @@ int64_t ReferenceStep(const core::GrpoConfig& config, int64_t steps) {
   return config.kl.refresh > 0 ? steps / config.kl.refresh * config.kl.refresh : 0;
 }
 
+bool NeedsLogProbs(const core::Config& config) {
+  return config.grpo.off_policy.correction != "none" || config.rollout.cache == "latent";
+}
+
 int64_t UpdatesPerStep(const core::GrpoConfig& config) { return config.minibatches * config.passes; }
 
 int64_t RowsOfMinibatch(const core::Config& config) {
@@ -135,7 +139,7 @@ absl::StatusOr<GrpoMetrics> Grpo::Step(int64_t step, int64_t& next_draw) {
   metrics.generate_seconds = parts_.sampler.seconds().generate - before.generate;
   metrics.score_seconds = parts_.sampler.seconds().score - before.score;
   const Clock::time_point start = Clock::now();
-  Weigh(step);
+  Weigh(step, metrics);
   RETURN_IF_ERROR(Update(step, metrics));
   metrics.update_seconds = SecondsSince(start);
   Describe(step, metrics);
@@ -226,12 +230,14 @@ void Grpo::ComputeLogProbs(optim::LogProbs& log_probs, std::vector<float> Episod
   }
 }
 
-void Grpo::Weigh(int64_t step) {
+void Grpo::Weigh(int64_t step, GrpoMetrics& metrics) {
   const core::GrpoConfig& grpo = config_.grpo;
   ForEachEpisode(groups_, [&](Group&, Episode& episode) {
     if (grpo.truncated == "mask" && episode.completion.ending == Ending::kMaxTokens) episode.counted = false;
   });
-  if (grpo.off_policy.correction == "truncate") Correct(step);
+  ComputeOldLogProbs(step, metrics);
+  if (grpo.off_policy.correction == "truncate") Correct();
+  if (parts_.teacher != nullptr) return;
   if (parts_.reference != nullptr) ComputeLogProbs(*parts_.reference, &Episode::reference_log_probs);
   const bool by_token = grpo.kl.place == "reward" && grpo.advantage.baseline == "batch";
   if (grpo.kl.place == "reward" && grpo.kl.coefficient > 0) {
@@ -244,15 +250,29 @@ void Grpo::Weigh(int64_t step) {
   ComputeAdvantages(grpo.advantage, groups_);
 }
 
+// Of the weights as they are before the update, where they are not those that samples were drawn with.
+void Grpo::ComputeOldLogProbs(int64_t step, GrpoMetrics& metrics) {
+  const bool latent = config_.rollout.cache == "latent", fresh = AreFresh(step);
+  if (fresh ? !latent : config_.grpo.off_policy.correction == "none") return;
+  ComputeLogProbs(*parts_.log_probs, &Episode::old_log_probs);
+  if (!fresh) return;  // the weights make most of the difference
+  double largest = 0;
+  ForEachEpisode(groups_, [&](const Group&, const Episode& episode) {
+    for (size_t t = 0; t < episode.old_log_probs.size(); ++t) {
+      const double now = episode.old_log_probs[t], drawn = episode.completion.log_probs[t];
+      largest = std::max(largest, std::abs(now - drawn));
+    }
+  });
+  metrics.cache_difference = largest;
+}
+
 // Weights min(p / q, cap): p of the weights as they are before the update, q of the distribution that was drawn from,
-// which is another where weights are older or unlikely tokens were left out.
-void Grpo::Correct(int64_t step) {
-  const bool stale = !groups_.empty() && groups_[0].episodes[0].version < step - 1;
-  if (stale) ComputeLogProbs(*parts_.log_probs, &Episode::old_log_probs);
+// which is another where weights are older, unlikely tokens were left out or the cache held latents.
+void Grpo::Correct() {
   ForEachEpisode(groups_, [&](Group&, Episode& episode) {
     const Completion& drawn = episode.completion;
     const std::vector<float>& before = drawn.filtered_log_probs.empty() ? drawn.log_probs : drawn.filtered_log_probs;
-    const std::vector<float>& now = stale ? episode.old_log_probs : drawn.log_probs;
+    const std::vector<float>& now = episode.old_log_probs.empty() ? drawn.log_probs : episode.old_log_probs;
     episode.importance.clear();
     for (size_t t = 0; t < now.size(); ++t) {
       const double ratio = core::ExactExp(static_cast<double>(now[t]) - static_cast<double>(before[t]));
@@ -262,7 +282,8 @@ void Grpo::Correct(int64_t step) {
 }
 
 absl::Status Grpo::CheckSampler(int64_t step, const optim::PolicyMetrics& policy, GrpoMetrics& metrics) const {
-  metrics.sampler_difference = policy.largest_difference;
+  // With a cache of latents the update is compared with the pass before it.
+  if (!metrics.cache_difference) metrics.sampler_difference = policy.largest_difference;
   if (policy.differing_tokens == 0) return absl::OkStatus();
   return absl::DataLossError(absl::StrFormat(
       "step %d: %d of %d log-probabilities differ between sampler and trainer, by up to %g: %s", step,
@@ -285,7 +306,7 @@ std::span<Group> Grpo::Minibatch(int64_t index) {
 }
 
 std::optional<optim::ReplayUse> Grpo::ReplayIn(int64_t update) const {
-  if (!config_.grpo.router_replay) return std::nullopt;
+  if (!config_.ReplaysRouter()) return std::nullopt;
   using Use = core::RouterChoices::Use;
   return optim::ReplayUse{update == 0 ? Use::kRecord : Use::kReplay, update % config_.grpo.minibatches};
 }
@@ -299,14 +320,15 @@ void Grpo::RecordChoices() {
 
 absl::Status Grpo::Update(int64_t step, GrpoMetrics& metrics) {
   const int64_t updates = UpdatesPerStep(config_.grpo);
-  if (config_.grpo.router_replay) RecordChoices();
+  if (config_.ReplaysRouter()) RecordChoices();
   int64_t tokens = 0, places = 0;
   for (int64_t update = 0; update < updates; ++update) {
     PackedBatch packed = PackEpisodes(Minibatch(update % config_.grpo.minibatches), config_.data.sequence_length);
-    const bool fresh = update == 0 && (groups_.empty() || groups_[0].episodes[0].version == step - 1);
+    const bool fresh = update == 0 && AreFresh(step);
     FillPolicy(config_.grpo, config_.rollout.max_tokens,
                fresh ? core::PolicyPass::kOnPolicy : core::PolicyPass::kOffPolicy, packed);
     const int64_t number = (step - 1) * updates + update + 1;
+    if (parts_.teacher != nullptr) parts_.teacher->Compute(packed.batch);
     optim::StepMetrics now = parts_.trainer.Step(packed.batch, number, ReplayIn(update));
     if (fresh && now.policy) RETURN_IF_ERROR(CheckSampler(step, *now.policy, metrics));
     tokens += packed.tokens;

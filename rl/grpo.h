@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One step of reinforcement learning: draw responses, score them, turn rewards into advantages, update (GRPO,
-// arXiv 2402.03300, and its relatives, which are values of core::GrpoConfig). All ranks compute everything from the
-// same episodes; only generation and the passes of the model are shared out.
+// arXiv 2402.03300, and its relatives, which are values of core::GrpoConfig). With a teacher the update is that of
+// on-policy distillation (GKD, arXiv 2306.13649): its divergence at each token instead of advantages. All ranks compute
+// everything from the same episodes; only generation and the passes of models are shared out.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 
 #include "core/config/config.h"
 #include "optim/log_probs.h"
+#include "optim/teacher.h"
 #include "optim/trainer.h"
 #include "rl/episode.h"
 #include "rl/rollout_store.h"
@@ -45,6 +47,7 @@ struct GrpoMetrics {
   int64_t trained_tokens = 0;                // of prompts and responses, over all updates
   double padding = 0;                        // share of the rows of the updates
   std::optional<double> sampler_difference;  // largest of |log-probability when drawn - in the update|; none off-policy
+  std::optional<double> cache_difference;    // the same where the cache of latents makes it; with that alone
   double age = 0;                            // steps between drawing and update, mean
   std::optional<double> router_flips;  // of (token, MoE block) in later updates: share that replay kept from changing
   bool kept_rollout = false;           // read back, not drawn
@@ -52,11 +55,15 @@ struct GrpoMetrics {
   const Episode* example = nullptr;  // until the next step
 };
 
-// The config of the trainer of a grpo stage: rows as rollouts are packed, steps and schedules in optimizer steps.
+// The config of the trainer of a stage that trains on rollouts: rows as rollouts are packed, steps and schedules in
+// optimizer steps.
 core::Config TrainerConfig(const core::Config& config);
 // Steps done by the weights of the reference model once `steps` are: 0, or a multiple of kl.refresh.
 int64_t ReferenceStep(const core::GrpoConfig& config, int64_t steps);
-// Rows at most of one of its updates.
+// Whether the policy's own log-probabilities are computed by themselves: of samples that are old, or drawn with a cache
+// of latents.
+bool NeedsLogProbs(const core::Config& config);
+// Rows that one update of a step has at most.
 int64_t RowsOfMinibatch(const core::Config& config);
 // Optimizer steps per step.
 int64_t UpdatesPerStep(const core::GrpoConfig& config);
@@ -67,8 +74,9 @@ class Grpo {
     optim::Trainer& trainer;
     const parallel::Layout& layout;
     Sampler& sampler;
-    optim::LogProbs* log_probs = nullptr;  // of the model that learns; with an off-policy correction
+    optim::LogProbs* log_probs = nullptr;  // of the model that learns; with NeedsLogProbs
     optim::LogProbs* reference = nullptr;  // with kl.coefficient above 0
+    optim::Teacher* teacher = nullptr;     // whose distributions are learned; rewards then have no part in the loss
     const RolloutStore* store = nullptr;   // of rank 0
     Sampler::PromptOf prompt_of;
   };
@@ -87,9 +95,12 @@ class Grpo {
   absl::Status DrawAndStore(int64_t step, int64_t next_draw);
   // Of rank 0, on all ranks: the lines that are stored for a step; "" if there are none.
   absl::StatusOr<std::string> StoredLines(int64_t step) const;
+  // Samples of the weights as they are.
+  bool AreFresh(int64_t step) const { return groups_.empty() || groups_[0].episodes[0].version == step - 1; }
   // Sets what the update reads of episodes: old and reference log-probabilities, advantages.
-  void Weigh(int64_t step);
-  void Correct(int64_t step);
+  void Weigh(int64_t step, GrpoMetrics& metrics);
+  void ComputeOldLogProbs(int64_t step, GrpoMetrics& metrics);
+  void Correct();
   void ComputeLogProbs(optim::LogProbs& log_probs, std::vector<float> Episode::*into);
   // Equal shares of the groups that are kept, in the order of draws.
   std::span<Group> Minibatch(int64_t index);

@@ -199,7 +199,7 @@ absl::Status Validate(const Config& config) {
   RETURN_IF_ERROR(ValidateData(config));
   if (config.stage != "pretrain") RETURN_IF_ERROR(ValidateFineTuning(config));
   RETURN_IF_ERROR(ValidateModel(config));
-  if (config.stage == "grpo") {  // its rows follow from its rollouts
+  if (config.TrainsOnRollouts()) {  // rows follow from rollouts
     RETURN_IF_ERROR(InRange("batch.micro_sequences", config.batch.micro_sequences, 0, kMaxRows));
   } else {
     RETURN_IF_ERROR(ValidateBatch(config.batch, config.data.sequence_length));

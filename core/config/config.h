@@ -255,7 +255,7 @@ struct Config {
   GrpoConfig grpo;
   RejectConfig reject;
   std::string teacher;
-  RejectConfig distill;
+  DistillConfig distill;
   EvaluationConfig eval;
   BatchConfig batch;
   OptimConfig optim;
@@ -271,7 +271,8 @@ struct Config {
   void VisitFields(V& v) {
     v.Field("stage", stage, "",
             "pretrain | sft (on answers) | grpo (reinforcement learning) | reject (rejection sampling: writes verified "
-            "answers, trains nothing) | distill (sft on verified answers of a teacher)");
+            "answers, trains nothing) | distill (a student learns from a teacher: its verified answers, or its "
+            "distributions)");
     v.Field("model", model, "", "architecture with the names of a Hugging Face config.json, or {from: FOLDER}");
     v.Field("tasks", tasks, "", "problems with answers and worked solutions, made by the program; one, or a list");
     v.Field("data", data, "", "text in, rows of tokens out");
@@ -282,7 +283,10 @@ struct Config {
     v.Field("reject", reject, "", "stage reject: which samples go into run.dir/data/reject.jsonl");
     v.Field("teacher", teacher, "path",
             "stage distill: model or run folder of the teacher, of any architecture, with the student's tokenizer");
-    v.Field("distill", distill, "", "stage distill: which samples of the teacher go into run.dir/data/teacher.jsonl");
+    v.Field(
+        "distill", distill, "",
+        "stage distill: what is learned from the teacher, on whose responses; and which of the teacher's samples go "
+        "into run.dir/data/teacher.jsonl");
     v.Field("eval", eval, "",
             "stages sft, grpo and distill: held-out problems solved, every train.validate_every steps");
     v.Field("batch", batch, "", "rows per step");
@@ -298,8 +302,14 @@ struct Config {
     v.Field("run", run, "", "where the run lives");
   }
 
+  // Whether each step draws responses of the model that it trains.
+  bool TrainsOnRollouts() const { return stage == "grpo" || (stage == "distill" && distill.source == "student"); }
+  // Whether updates of a step send tokens to the experts that the weights before the first one choose.
+  bool ReplaysRouter() const { return stage == "grpo" && grpo.router_replay; }
   // Whether the model of the config answers prompts to do what the stage is for.
-  bool DrawsResponses() const { return stage == "grpo" || stage == "reject"; }
+  bool DrawsResponses() const { return TrainsOnRollouts() || stage == "reject"; }
+  // Whether a teacher's distributions are learned, so that its model runs beside the student.
+  bool LearnsDistributions() const { return stage == "distill" && distill.loss != "samples"; }
   Precision ComputePrecision() const { return precision == "bf16" ? Precision::kBf16 : Precision::kF32; }
 };
 

@@ -115,7 +115,7 @@ class RecipeReader {
     YamlNode changes = entry;
     for (const char* key : {"name", "from", "control"}) Erase(changes, key);
     YamlNode tree = common_;
-    if (StageOf(changes.Find("stage") != nullptr ? changes : common_) == "grpo") EraseRows(tree);
+    if (TrainsOnRollouts(changes)) EraseRows(tree);
     if (changes.Find("model") != nullptr && AreUnrelatedModels(common_, changes)) Erase(tree, "model");
     MergeInto(tree, changes);
     RETURN_IF_ERROR(ResolveInputs(entry, plan, tree));
@@ -204,7 +204,15 @@ class RecipeReader {
     return absl::OkStatus();
   }
 
-  // How many rows a batch of the other stages has: those of grpo are what was drawn.
+  // As Config::TrainsOnRollouts, of an entry that is not merged yet.
+  bool TrainsOnRollouts(const YamlNode& changes) const {
+    const std::string stage = StageOf(changes.Find("stage") != nullptr ? changes : common_);
+    const std::string source = TextAt(changes, "distill", "source");
+    return stage == "grpo" ||
+           (stage == "distill" && (source.empty() ? TextAt(common_, "distill", "source") : source) == "student");
+  }
+
+  // How many rows a batch of the other stages has: those of a rollout are what was drawn.
   static void EraseRows(YamlNode& tree) {
     YamlNode* batch = tree.Find("batch");
     if (batch == nullptr || !batch->IsMap()) return;

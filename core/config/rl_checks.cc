@@ -33,7 +33,7 @@ absl::Status ValidateRollout(const RolloutConfig& rollout) {
       return Refuse(absl::StrFormat("rollout.stop.%d", i), rollout.stop[i], "would end a response before it begins");
     }
   }
-  RETURN_IF_ERROR(IsOneOf("rollout.cache", rollout.cache, {"expanded"}));
+  RETURN_IF_ERROR(IsOneOf("rollout.cache", rollout.cache, {"expanded", "latent"}));
   return InRange("rollout.decode_batch", rollout.decode_batch, 0, kMost);
 }
 
@@ -91,21 +91,29 @@ absl::Status ValidateLoss(const GrpoConfig& grpo) {
   return IsOneOf("grpo.truncated", grpo.truncated, {"score", "mask"});
 }
 
-// What every stage needs that has responses drawn and scored.
-absl::Status ValidateResponses(const Config& config) {
-  if (config.data.prompts.empty()) {
-    return absl::InvalidArgumentError(
-        "data.prompts: no problems to solve; give tasks, e.g. tasks: {name: addition}, or data.prompts: [{path: "
-        "problems.jsonl}]");
-  }
-  if (config.reward.empty()) {
-    return absl::InvalidArgumentError(
-        "reward: nothing says what a response is worth; give e.g. reward: [{name: math}]");
-  }
+// What every stage needs that has responses drawn.
+absl::Status ValidatePrompts(const Config& config) {
+  if (!config.data.prompts.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "data.prompts: no problems to solve; give tasks, e.g. tasks: {name: addition}, or data.prompts: [{path: "
+      "problems.jsonl}]");
+}
+
+absl::Status ValidateRewards(const Config& config) {
   for (size_t i = 0; i < config.reward.size(); ++i) {
     RETURN_IF_ERROR(ValidateReward(absl::StrFormat("reward.%d", i), config.reward[i]));
   }
   return absl::OkStatus();
+}
+
+// What every stage needs that has them scored, too.
+absl::Status ValidateResponses(const Config& config) {
+  RETURN_IF_ERROR(ValidatePrompts(config));
+  if (config.reward.empty()) {
+    return absl::InvalidArgumentError(
+        "reward: nothing says what a response is worth; give e.g. reward: [{name: math}]");
+  }
+  return ValidateRewards(config);
 }
 
 absl::Status RoomForResponses(const Config& config) {
@@ -137,22 +145,74 @@ absl::Status ValidateRejection(const std::string& key, const RejectConfig& rejec
   return absl::OkStatus();
 }
 
+// Of a stage that trains on rollouts.
+absl::Status RowsAreDrawn(const Config& config) {
+  const std::string why = absl::StrFormat(
+      "does not go with %s, whose batch is rollout.prompts times rollout.group responses; leave it out (of batch there "
+      "is micro_sequences)",
+      config.stage == "grpo" ? "stage grpo" : "distill.source: student");
+  const BatchConfig& batch = config.batch;
+  if (batch.sequences != BatchConfig().sequences) return Refuse("batch.sequences", batch.sequences, why);
+  if (batch.ramp.start != 0) return Refuse("batch.ramp.start", batch.ramp.start, why);
+  return absl::OkStatus();
+}
+
+// Of a student that learns on its own samples: a verifier may look on, and decides nothing.
+absl::Status ValidateOwnSamples(const Config& config) {
+  const DistillConfig& distill = config.distill;
+  if (distill.loss == "samples") {
+    return Refuse("distill.source", distill.source,
+                  "needs a teacher that judges each token: a student learns nothing from the cross entropy of its own "
+                  "samples; give distill.loss: reverse_kl or forward_kl");
+  }
+  RETURN_IF_ERROR(ValidatePrompts(config));
+  RETURN_IF_ERROR(ValidateRewards(config));
+  RETURN_IF_ERROR(RowsAreDrawn(config));
+  if (distill.temperature != config.rollout.temperature) {
+    return Refuse("distill.temperature", distill.temperature,
+                  absl::StrFormat("is not rollout.temperature, %g, with which the student draws what it learns from; "
+                                  "remove it",
+                                  config.rollout.temperature));
+  }
+  const RejectConfig unused;
+  const struct {
+    const char* key;
+    int64_t value, otherwise;
+  } counts[] = {{"distill.prompts", distill.prompts, unused.prompts},
+                {"distill.samples", distill.samples, unused.samples},
+                {"distill.keep", distill.keep, unused.keep}};
+  for (const auto& [key, value, otherwise] : counts) {
+    if (value == otherwise) continue;
+    return Refuse(key, value,
+                  "is of the teacher's samples; with distill.source: student each step draws rollout.prompts x "
+                  "rollout.group; remove it");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ValidateDistillation(const Config& config) {
   if (config.teacher.empty()) {
     return Refuse("teacher", config.teacher, "is empty; stage distill needs the folder of a model that gives answers");
   }
   RETURN_IF_ERROR(RoomForResponses(config));
-  return ValidateRejection("distill", config.distill, config);
-}
-
-absl::Status RowsAreDrawn(const BatchConfig& batch) {
-  constexpr char kWhy[] =
-      "does not go with stage grpo, whose batch is rollout.prompts times rollout.group responses; leave it out (of "
-      "batch "
-      "there is micro_sequences)";
-  if (batch.sequences != BatchConfig().sequences) return Refuse("batch.sequences", batch.sequences, kWhy);
-  if (batch.ramp.start != 0) return Refuse("batch.ramp.start", batch.ramp.start, kWhy);
-  return absl::OkStatus();
+  const DistillConfig& distill = config.distill;
+  RETURN_IF_ERROR(IsOneOf("distill.loss", distill.loss, {"samples", "forward_kl", "reverse_kl"}));
+  RETURN_IF_ERROR(IsOneOf("distill.source", distill.source, {"teacher", "student"}));
+  if (distill.source == "student" && config.rollout.temperature == 0) {
+    return Refuse("rollout.temperature", config.rollout.temperature,
+                  "is greedy: samples would not be of the distribution that learns; give a number above 0");
+  }
+  if (!(distill.temperature > 0 && distill.temperature <= 1e3)) {
+    return Refuse("distill.temperature", distill.temperature,
+                  "must be above 0, at most 1000: logits are divided by it");
+  }
+  if (distill.source == "student") return ValidateOwnSamples(config);
+  if (distill.loss == "samples" && distill.temperature != 1) {
+    return Refuse("distill.temperature", distill.temperature,
+                  "has no effect with distill.loss: samples, whose cross entropy has none; give loss: forward_kl or "
+                  "reverse_kl, or remove it");
+  }
+  return ValidateRejection("distill", distill, config);
 }
 
 absl::Status ValidateGrpoStage(const Config& config) {
@@ -166,7 +226,7 @@ absl::Status ValidateGrpoStage(const Config& config) {
                                   "more, or baseline: batch",
                                   baseline));
   }
-  RETURN_IF_ERROR(RowsAreDrawn(config.batch));
+  RETURN_IF_ERROR(RowsAreDrawn(config));
   if (rollout.prompts % config.grpo.minibatches != 0) {
     return Refuse("grpo.minibatches", config.grpo.minibatches,
                   absl::StrFormat("does not divide rollout.prompts, %d", rollout.prompts));

@@ -52,7 +52,9 @@ struct RolloutConfig {
     v.Field("min_p", min_p, "share", "draw from tokens with at least this share of the likeliest one's probability");
     v.Field("stop", stop, "", "texts that end a response");
     v.Field("cache", cache, "",
-            "expanded: keys and values as the trainer computes them, log-probabilities are the trainer's to the bit");
+            "expanded: keys and values as the trainer computes them, log-probabilities are the trainer's to the bit; "
+            "latent: what they are expanded from (multi-head latent attention), many times smaller, log-probabilities "
+            "are computed anew by the trainer");
     v.Field("ignore_eos", ignore_eos, "", "true: the end token ends nothing; for benchmarks");
     v.Field("decode_batch", decode_batch, "samples",
             "decoded side by side on a rank; 0 = up to 256. Never changes a bit");
@@ -225,6 +227,27 @@ struct RejectConfig {
     v.Field("keep", keep, "samples",
             "of each prompt at most: those that the first reward finds right and that ended by themselves, the "
             "shortest first, no text twice");
+  }
+};
+
+struct DistillConfig : RejectConfig {
+  std::string loss = "samples";
+  std::string source = "teacher";
+  double temperature = 1;
+
+  template <class V>
+  void VisitFields(V& v) {
+    v.Field(
+        "loss", loss, "",
+        "samples: cross entropy of the teacher's samples; forward_kl, reverse_kl: KL(teacher || student), KL(student "
+        "|| teacher) of the whole distribution at each token of a response");
+    v.Field("source", source, "",
+            "whose responses are learned from: teacher (verified samples, drawn before training) | student (drawn with "
+            "its present weights, rollout.prompts x rollout.group in each step; the teacher judges each token)");
+    v.Field(
+        "temperature", temperature, "",
+        "logits of both models are divided by it in the divergence; with source: student it is rollout.temperature");
+    RejectConfig::VisitFields(v);
   }
 };
 

@@ -70,12 +70,15 @@ void FillFromOthers(const YamlNode& root, Config& config) {
   if (config.stage == "pretrain") return;
   const bool draws = config.stage != "sft";
   const int64_t longest = config.data.max_prompt_tokens + config.rollout.max_tokens;
-  if (config.stage == "distill" && FindPath(root, "data.sequence_length") == nullptr) {
-    config.data.sequence_length = std::max(config.data.sequence_length, longest);
-  }
-  if (config.stage == "grpo" && FindPath(root, "data.sequence_length") == nullptr) {
+  if (FindPath(root, "data.sequence_length") == nullptr) {
+    if (config.stage == "distill") config.data.sequence_length = std::max(config.data.sequence_length, longest);
     // Long rows: less of them is left over at their ends.
-    config.data.sequence_length = std::max(kRolloutRow, 2 * longest);
+    if (config.TrainsOnRollouts()) config.data.sequence_length = std::max(kRolloutRow, 2 * longest);
+  }
+  if (config.stage == "distill" && config.TrainsOnRollouts()) {
+    // The step of a policy, without what makes rewards a loss: every token counts alike, once.
+    config.grpo = {.aggregate = "token", .advantage = {.baseline = "none", .std = "none"}};
+    if (FindPath(root, "distill.temperature") == nullptr) config.distill.temperature = config.rollout.temperature;
   }
   const auto all_tasks = [&](const char* split, std::vector<SourceConfig>& sources) {
     for (const TaskConfig& task : config.tasks) {

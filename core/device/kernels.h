@@ -53,6 +53,12 @@ struct GroupedGemmArgs {
   Tensor y;               // [max_rows, N]
 };
 
+struct HeadGemmArgs {
+  Tensor x;        // [T, H, K] compute dtype of w
+  PackedWeight w;  // H matrices
+  Tensor y;        // [T, H, N] f32 or bf16
+};
+
 // One weight gradient: for each segment an f32 chain over its tokens in order, then one rounding, then an integer sum.
 struct WeightGradArgs {
   Tensor dy;               // [T or max_rows, N]
@@ -164,6 +170,19 @@ struct CrossEntropyArgs {
   Tensor workspace;            // u8, CrossEntropyWorkspace bytes; only with dx
 };
 
+// How far the student's distribution of the next token, softmax(logits / temperature), is from the teacher's.
+struct DivergenceArgs {
+  enum class Direction {
+    kForward,  // KL(teacher || student); d_logits = scale (p_student - p_teacher) / temperature
+    kReverse,  // KL(student || teacher); d_logits = scale p_student (log p_student - log p_teacher - KL) / temperature
+  };
+  Direction direction = Direction::kForward;
+  CrossEntropyArgs student;   // with dx, without z_loss; its sums are those of the cross entropy, its gradients are not
+  Tensor teacher_x;           // [T, D'] normed hidden states, compute dtype
+  PackedWeight teacher_head;  // out V, in D'
+  Tensor divergence;          // f64 [rows]: sum over the row's labels in position order
+};
+
 // What of a policy's change counts, and how much (PolicyLoss).
 struct PolicyRule {
   enum class Ratio { kToken, kSequence };  // of probabilities: of each token, or their geometric mean by sequence
@@ -244,6 +263,8 @@ class Kernels {
   virtual void Gemm(const GemmArgs& args) = 0;
   // The same with the matrix of the row's expert.
   virtual void GroupedGemm(const GroupedGemmArgs& args) = 0;
+  // The same with the matrix of the head.
+  virtual void HeadGemm(const HeadGemmArgs& args) = 0;
   virtual void WeightGrad(const WeightGradArgs& args) = 0;
   // target[n] += sum over the tokens of each row in order of dy[t, n]; dy [T, N], row_offsets i32 [rows + 1].
   virtual void BiasGrad(Tensor dy, Tensor row_offsets, const GradientTarget& target) = 0;
@@ -308,6 +329,11 @@ class Kernels {
   virtual void LinearCrossEntropy(const CrossEntropyArgs& args) = 0;
   virtual int64_t CrossEntropyWorkspace(int64_t tokens, int64_t rows, int64_t hidden, int64_t vocabulary,
                                         DType dtype) const = 0;  // bytes
+  // Divergence of teacher and student at each label, fused with both heads in the same way, and its gradients for the
+  // student. Where logits are equal to the bit, all of it is exactly 0.
+  virtual void LinearDivergence(const DivergenceArgs& args) = 0;
+  // Bytes of student.workspace, by shapes and dtypes.
+  virtual int64_t DivergenceWorkspace(const DivergenceArgs& args) const = 0;
   // Row by row sum_t weight_t l_t and its gradient; r = exp(log_prob - old), A the advantage, d = reference - log_prob:
   //   l = -min(r A, clamp(r, 1 - clip_low, 1 + clip_high) A), r bounded by dual where A < 0; with cap: -min(r, cap) A
   //   log_prob, the ratio being a constant; + kl k(d), k1 = -d, k2 = d^2 / 2, k3 = e^d - d - 1, or r k3.

@@ -12,6 +12,10 @@ inline double OperationFlops(const GemmArgs& args) { return 2.0 * args.x.size(0)
 
 inline double OperationFlops(const GroupedGemmArgs& args) { return 2.0 * args.x.size(0) * args.w.out * args.w.in; }
 
+inline double OperationFlops(const HeadGemmArgs& args) {
+  return 2.0 * args.x.size(0) * args.w.matrices * args.w.out * args.w.in;
+}
+
 inline double OperationFlops(const WeightGradArgs& args) {
   return 2.0 * args.x.size(0) * args.x.size(1) * args.dy.size(1);
 }
@@ -25,6 +29,10 @@ inline double OperationFlops(const AttentionBackwardArgs& args) { return 2 * Ope
 
 inline double OperationFlops(const CrossEntropyArgs& args) {
   return (args.dx ? 6.0 : 2.0) * args.x.size(0) * args.head.out * args.head.in;
+}
+
+inline double OperationFlops(const DivergenceArgs& args) {
+  return OperationFlops(args.student) + 2.0 * args.teacher_x.size(0) * args.teacher_head.out * args.teacher_head.in;
 }
 
 }  // namespace conclave::core

@@ -62,6 +62,11 @@ void ProfilingKernels::GroupedGemm(const GroupedGemmArgs& args) {
   backend_->GroupedGemm(args);
 }
 
+void ProfilingKernels::HeadGemm(const HeadGemmArgs& args) {
+  const CallTimer timer(profile_, Operation::kHeadGemm, FlopsOf(args));
+  backend_->HeadGemm(args);
+}
+
 void ProfilingKernels::WeightGrad(const WeightGradArgs& args) {
   const CallTimer timer(profile_, Operation::kWeightGrad, FlopsOf(args));
   backend_->WeightGrad(args);
@@ -188,6 +193,11 @@ void ProfilingKernels::EmbeddingGrad(Tensor ids, Tensor dy, Tensor row_offsets, 
 void ProfilingKernels::LinearCrossEntropy(const CrossEntropyArgs& args) {
   const CallTimer timer(profile_, Operation::kLinearCrossEntropy, FlopsOf(args));
   backend_->LinearCrossEntropy(args);
+}
+
+void ProfilingKernels::LinearDivergence(const DivergenceArgs& args) {
+  const CallTimer timer(profile_, Operation::kLinearDivergence, FlopsOf(args));
+  backend_->LinearDivergence(args);
 }
 
 void ProfilingKernels::PolicyLoss(const PolicyLossArgs& args) {

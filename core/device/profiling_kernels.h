@@ -44,10 +44,12 @@ class ProfilingKernels final : public Kernels {
                                 DType dtype) const override {
     return backend_->CrossEntropyWorkspace(tokens, rows, hidden, vocabulary, dtype);
   }
+  int64_t DivergenceWorkspace(const DivergenceArgs& args) const override { return backend_->DivergenceWorkspace(args); }
 
   void PackWeight(Tensor weights, const PackedWeight& forward, const PackedWeight& backward) override;
   void Gemm(const GemmArgs& args) override;
   void GroupedGemm(const GroupedGemmArgs& args) override;
+  void HeadGemm(const HeadGemmArgs& args) override;
   void WeightGrad(const WeightGradArgs& args) override;
   void BiasGrad(Tensor dy, Tensor row_offsets, const GradientTarget& target) override;
   void RmsNorm(Tensor x, Tensor gain, float eps, Tensor y, Tensor rstd) override;
@@ -75,6 +77,7 @@ class ProfilingKernels final : public Kernels {
   void EmbeddingGrad(Tensor ids, Tensor dy, Tensor row_offsets, const GradientTarget& target,
                      Tensor workspace) override;
   void LinearCrossEntropy(const CrossEntropyArgs& args) override;
+  void LinearDivergence(const DivergenceArgs& args) override;
   void PolicyLoss(const PolicyLossArgs& args) override;
   void Sample(const SampleArgs& args) override;
   void Zero(Tensor x) override;

@@ -15,10 +15,18 @@
 
 namespace conclave::core {
 
-// Keys and values of earlier tokens of one block, as the trainer computes them (expanded), so that decoding is
-// bit-equal.
+// What is kept of earlier tokens when decoding. kExpanded: keys and values as the trainer computes them, so that
+// decoding is bit-equal. kLatent (MLA): the latents that they are expanded from, which is less by far; attention then
+// runs over these (absorbed), with roundings of its own.
+enum class CacheKind { kExpanded, kLatent };
+
+// Values for each token of a block.
+int64_t CacheWidth(const ModelConfig& config, CacheKind kind);
+
+// The same of one block.
 struct AttentionCache {
-  Tensor keys_values;  // [B, capacity, H * (n + v)] (MLA) or [B, capacity, 2 * G * head]: keys | values per position
+  Tensor keys_values;  // [B, capacity, H * (n + v)] (MLA) or [B, capacity, 2 * G * head]: keys | values per position;
+                       // kLatent: [B, capacity, kv_lora], normed
   Tensor shared_key;   // [B, capacity, r] (MLA): the rotary key
 };
 
@@ -52,7 +60,8 @@ class AttentionLayer {
 
 // `rope_table` f32 [positions, rotary dim] must outlive the layer. hf_prefix e.g. "model.layers.3.self_attn.".
 std::unique_ptr<AttentionLayer> MakeMlaAttention(const ModelConfig& config, ParamSet& params, const std::string& name,
-                                                 const std::string& hf_prefix, DType dtype, const Tensor& rope_table);
+                                                 const std::string& hf_prefix, DType dtype, const Tensor& rope_table,
+                                                 CacheKind cache);
 std::unique_ptr<AttentionLayer> MakeGqaAttention(const ModelConfig& config, ParamSet& params, const std::string& name,
                                                  const std::string& hf_prefix, DType dtype, const Tensor& rope_table);
 

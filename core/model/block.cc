@@ -9,17 +9,23 @@ namespace {
 std::string Name(int64_t layer) { return absl::StrFormat("layers.%d", layer); }
 std::string HfPrefix(int64_t layer) { return absl::StrFormat("model.layers.%d.", layer); }
 
+std::unique_ptr<AttentionLayer> MakeAttention(const ModelConfig& config, ParamSet& params, int64_t layer, DType dtype,
+                                              const Tensor& rope_table, CacheKind cache) {
+  const std::string name = Name(layer) + ".attention", prefix = HfPrefix(layer) + "self_attn.";
+  if (!config.HasMla()) return MakeGqaAttention(config, params, name, prefix, dtype, rope_table);
+  return MakeMlaAttention(config, params, name, prefix, dtype, rope_table, cache);
+}
+
 }  // namespace
 
 Block::Block(const ModelConfig& config, ParamSet& params, std::unique_ptr<TokenExchange> exchange, int64_t layer,
-             DType dtype, const Tensor& rope_table)
+             DType dtype, const Tensor& rope_table, CacheKind cache)
     : params_(params),
       dtype_(dtype),
       hidden_(config.hidden_size),
       attention_norm_(params, Name(layer) + ".attention_norm", HfPrefix(layer) + "input_layernorm", hidden_,
                       config.rms_norm_eps),
-      attention_((config.HasMla() ? MakeMlaAttention : MakeGqaAttention)(
-          config, params, Name(layer) + ".attention", HfPrefix(layer) + "self_attn.", dtype, rope_table)),
+      attention_(MakeAttention(config, params, layer, dtype, rope_table, cache)),
       mlp_norm_(params, Name(layer) + ".mlp_norm", HfPrefix(layer) + "post_attention_layernorm", hidden_,
                 config.rms_norm_eps) {
   const std::string name = Name(layer) + ".mlp", prefix = HfPrefix(layer) + "mlp.";

@@ -39,7 +39,7 @@ class Block {
  public:
   // `layer` counts from 0; multi-token-prediction blocks go on after the last. `exchange`: of MoE layers.
   Block(const ModelConfig& config, ParamSet& params, std::unique_ptr<TokenExchange> exchange, int64_t layer,
-        DType dtype, const Tensor& rope_table);
+        DType dtype, const Tensor& rope_table, CacheKind cache = CacheKind::kExpanded);
 
   // saved.x is set; Combine writes saved.y (allocated by the caller).
   void Forward(Phase phase, Lane& lane, StagePass& pass, const DeviceTokens& tokens, const RouterStatistics& statistics,

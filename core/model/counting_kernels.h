@@ -31,13 +31,16 @@ class CountingKernels final : public Kernels {
                                 DType dtype) const override {
     return backend_.CrossEntropyWorkspace(tokens, rows, hidden, vocabulary, dtype);
   }
+  int64_t DivergenceWorkspace(const DivergenceArgs& args) const override { return backend_.DivergenceWorkspace(args); }
 
   void Gemm(const GemmArgs& args) override { Count(OperationFlops(args)); }
   void GroupedGemm(const GroupedGemmArgs& args) override { Count(OperationFlops(args)); }
+  void HeadGemm(const HeadGemmArgs& args) override { Count(OperationFlops(args)); }
   void WeightGrad(const WeightGradArgs& args) override { Count(OperationFlops(args)); }
   void Attention(const AttentionArgs& args) override { Count(OperationFlops(args)); }
   void AttentionBackward(const AttentionBackwardArgs& args, Tensor) override { Count(OperationFlops(args)); }
   void LinearCrossEntropy(const CrossEntropyArgs& args) override { Count(OperationFlops(args)); }
+  void LinearDivergence(const DivergenceArgs& args) override { Count(OperationFlops(args)); }
 
   void PackWeight(Tensor, const PackedWeight&, const PackedWeight&) override { Count(0); }
   void BiasGrad(Tensor, Tensor, const GradientTarget&) override { Count(0); }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One stage's side of decoding: caches of keys and values for a number of slots, each holding one sequence, and the
 // memory of one pass. A call appends tokens to consecutive slots; which sequence lies where, and what is drawn, is the
-// caller's (decoder.h, rl/generator.h). Caches hold what the trainer computes and kernels treat every row alone, so a
-// call's results are bit-equal to a full forward pass, whatever else is in it.
+// caller's (decoder.h, rl/generator.h). Kernels treat every row alone, so results do not depend on what else is in a
+// call; and where caches hold what the trainer computes (CacheKind::kExpanded), they are bit-equal to a full forward
+// pass.
 #pragma once
 
 #include <cstdint>

@@ -4,8 +4,8 @@
 namespace conclave::core {
 
 Linear::Linear(ParamSet& params, const std::string& name, const std::string& hf_prefix,
-               const std::vector<Output>& outputs, int64_t in, DType product_dtype) {
-  ParamSpec weight{.name = name, .product_dtype = product_dtype};
+               const std::vector<Output>& outputs, int64_t in, DType product_dtype, const HeadRows& head_rows) {
+  ParamSpec weight{.name = name, .product_dtype = product_dtype, .head_rows = head_rows};
   ParamSpec bias{.name = name + ".bias", .kind = ParamKind::kVector, .init = ParamInit::kZeros};
   int64_t rows = 0, biased_rows = 0;
   for (const Output& output : outputs) {

@@ -21,10 +21,11 @@ class Linear {
 
   // Declares one parameter [sum of outs, in] whose parts are hf_prefix + name + ".weight".
   Linear(ParamSet& params, const std::string& name, const std::string& hf_prefix, const std::vector<Output>& outputs,
-         int64_t in, DType product_dtype);
+         int64_t in, DType product_dtype, const HeadRows& head_rows = {});
 
   int64_t out() const { return weight_->spec.shape[0]; }
   int64_t in() const { return weight_->spec.shape[1]; }
+  const Param& weight() const { return *weight_; }
 
   // x [T, K], addend [T, N] optional, y [T, N].
   void Forward(Lane& lane, Tensor x, Tensor addend, Tensor y) const;

@@ -9,6 +9,19 @@ namespace {
 std::string MtpName(int64_t layer, const char* part) { return absl::StrFormat("layers.%d.%s", layer, part); }
 std::string MtpHfName(int64_t layer, const char* part) { return absl::StrFormat("model.layers.%d.%s", layer, part); }
 
+// Without what differs from call to call: whose log-probabilities, and what is asked for.
+PolicyLossArgs PolicyArgs(const PolicyTensors& policy, const PolicyRule& rule) {
+  return {.rule = rule,
+          .log_probs = {},
+          .old_log_probs = policy.old_log_probs,
+          .reference_log_probs = policy.reference_log_probs,
+          .advantages = policy.advantages,
+          .weights = policy.weights,
+          .sequences = policy.sequences,
+          .token_weights = {},
+          .sums = {}};
+}
+
 }  // namespace
 
 StepStatistics StepStatistics::Rows(int64_t begin, int64_t count) const {
@@ -18,6 +31,9 @@ StepStatistics StepStatistics::Rows(int64_t begin, int64_t count) const {
   if (balance_loss) out.balance_loss = balance_loss.Slice(1, begin, count);
   if (log_probs) out.log_probs = log_probs.Slice(0, begin, count);
   if (policy) out.policy = policy.Slice(0, begin, count);
+  if (hidden) out.hidden = hidden.Slice(0, begin, count);
+  if (teacher_hidden) out.teacher_hidden = teacher_hidden.Slice(0, begin, count);
+  if (divergence) out.divergence = divergence.Slice(1, begin, count);
   if (choices) out.choices.experts = choices.experts.Slice(1, begin, count);
   return out;
 }
@@ -99,8 +115,8 @@ void LossUnit::PredictAhead(Lane& lane, StagePass& pass, const StepStatistics& s
   }
 }
 
-void LossUnit::HeadLoss(Lane& lane, StagePass& pass, const StepStatistics& statistics, const HeadLossArgs& head) const {
-  Arena::Scope scope(lane.scratch);
+CrossEntropyArgs LossUnit::ArgsOf(const StagePass& pass, const StepStatistics& statistics,
+                                  const HeadLossArgs& head) const {
   CrossEntropyArgs args{.x = head.normed,
                         .head = head_->forward,
                         .labels = pass.shifted[head.k].labels,
@@ -119,6 +135,14 @@ void LossUnit::HeadLoss(Lane& lane, StagePass& pass, const StepStatistics& stati
   if (head.d_normed) {
     args.head_backward = head_->backward;
     args.target = params_.Target(*head_, pass.batch_rows);
+  }
+  return args;
+}
+
+void LossUnit::HeadLoss(Lane& lane, StagePass& pass, const StepStatistics& statistics, const HeadLossArgs& head) const {
+  Arena::Scope scope(lane.scratch);
+  CrossEntropyArgs args = ArgsOf(pass, statistics, head);
+  if (head.d_normed) {
     const int64_t vocabulary = head_->spec.shape[0];
     args.workspace = lane.scratch.Allocate(
         DType::kU8, {lane.kernels.CrossEntropyWorkspace(pass.num_tokens(), pass.rows, hidden_, vocabulary, dtype_)});
@@ -129,19 +153,12 @@ void LossUnit::HeadLoss(Lane& lane, StagePass& pass, const StepStatistics& stati
 void LossUnit::PolicyHeadLoss(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
                               const LossSaved& saved) const {
   Arena::Scope scope(lane.scratch);
-  const PolicyTensors& policy = pass.policy;
   const Tensor log_probs = lane.scratch.Allocate(DType::kF32, {pass.rows, pass.length});
   const Tensor token_weights = lane.scratch.Allocate(DType::kF32, {pass.rows, pass.length});
   HeadLossArgs head{.temperature = weights.temperature, .log_probs = log_probs.MergeFirst(), .normed = saved.normed};
-  PolicyLossArgs args{.rule = weights.rule,
-                      .log_probs = policy.old_log_probs,
-                      .old_log_probs = policy.old_log_probs,
-                      .reference_log_probs = policy.reference_log_probs,
-                      .advantages = policy.advantages,
-                      .weights = policy.weights,
-                      .sequences = policy.sequences,
-                      .token_weights = token_weights,
-                      .sums = {}};
+  PolicyLossArgs args = PolicyArgs(pass.policy, weights.rule);
+  args.log_probs = args.old_log_probs;
+  args.token_weights = token_weights;
   if (weights.policy_pass == PolicyPass::kOffPolicy) {
     HeadLoss(lane, pass, statistics, head);
     args.log_probs = log_probs;
@@ -150,11 +167,36 @@ void LossUnit::PolicyHeadLoss(Lane& lane, StagePass& pass, const LossWeights& we
   head.token_weights = token_weights.MergeFirst();
   head.d_normed = saved.d_normed;
   HeadLoss(lane, pass, statistics, head);
-  // What it came to, by the log-probabilities of this pass: on-policy that they are the old ones is seen here.
+  PolicySums(lane, pass, weights, statistics, log_probs);
+}
+
+// On-policy, that they are the old ones is seen here.
+void LossUnit::PolicySums(Lane& lane, const StagePass& pass, const LossWeights& weights,
+                          const StepStatistics& statistics, Tensor log_probs) const {
+  PolicyLossArgs args = PolicyArgs(pass.policy, weights.rule);
   args.log_probs = log_probs;
-  args.token_weights = {};
   args.sums = statistics.policy;
   lane.kernels.PolicyLoss(args);
+}
+
+void LossUnit::StudentHeadLoss(Lane& lane, StagePass& pass, const LossWeights& weights,
+                               const StepStatistics& statistics, const LossSaved& saved) const {
+  Arena::Scope scope(lane.scratch);
+  Tensor log_probs;  // of samples of a policy, which are to be the sampler's
+  if (pass.policy) log_probs = lane.scratch.Allocate(DType::kF32, {pass.rows, pass.length});
+  DivergenceArgs args{.direction = weights.distillation.direction,
+                      .student = ArgsOf(pass, statistics,
+                                        {.scale = weights.label_scale,
+                                         .temperature = weights.temperature,
+                                         .log_probs = log_probs ? log_probs.MergeFirst() : Tensor(),
+                                         .normed = saved.normed,
+                                         .d_normed = saved.d_normed}),
+                      .teacher_x = statistics.teacher_hidden.MergeFirst(),
+                      .teacher_head = weights.distillation.teacher_head,
+                      .divergence = statistics.divergence.MergeFirst()};
+  args.student.workspace = lane.scratch.Allocate(DType::kU8, {lane.kernels.DivergenceWorkspace(args)});
+  lane.kernels.LinearDivergence(args);
+  if (pass.policy) PolicySums(lane, pass, weights, statistics, log_probs);
 }
 
 void LossUnit::Loss(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
@@ -162,7 +204,11 @@ void LossUnit::Loss(Lane& lane, StagePass& pass, const LossWeights& weights, con
   const int64_t t = pass.num_tokens();
   const bool training = pass.mode != PassMode::kForwardOnly;
   saved.d_normed = training ? pass.until_input_grad.Allocate(dtype_, {t, hidden_}) : Tensor();
-  if (pass.policy) {
+  if (statistics.hidden) {
+    lane.kernels.Cast(saved.normed, statistics.hidden.MergeFirst());
+  } else if (training && statistics.teacher_hidden) {
+    StudentHeadLoss(lane, pass, weights, statistics, saved);
+  } else if (pass.policy) {
     PolicyHeadLoss(lane, pass, weights, statistics, saved);
   } else {
     HeadLoss(lane, pass, statistics,

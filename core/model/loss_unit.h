@@ -17,25 +17,36 @@
 
 namespace conclave::core {
 
+// How a student learns from a teacher's distributions: instead of from its labels, at their places.
+struct Distillation {
+  DivergenceArgs::Direction direction = DivergenceArgs::Direction::kForward;
+  PackedWeight teacher_head = {};
+};
+
 // Factors of the loss terms; label_scale = 1 / labels of the global batch.
 struct LossWeights {
   float label_scale = 0;
   float mtp = 0;          // of the sum over depths, already divided by the depth
   float balance = 0;      // of each block's mean over rows
-  float z_loss = 0;       // not of a policy
+  float z_loss = 0;       // not of a policy, nor of a student
   float temperature = 1;  // of the main head
   PolicyRule rule = {};   // of passes in which a policy learns
   PolicyPass policy_pass = PolicyPass::kOffPolicy;
+  Distillation distillation = {};  // of training passes with StepStatistics::teacher_hidden
 };
 
-// Device memory of one step that passes add to or write rows of; choices that are replayed they read.
+// Device memory of one step that passes add to, or write or read rows of. With neither losses nor hidden states asked
+// for, a pass ends behind the final norm.
 struct StepStatistics {
-  Tensor loss;          // f64 [1 + depth, rows]: cross entropy by depth; per row, summed over labels; empty: no losses
-  Tensor z_sum;         // f64 [1, rows]
-  Tensor balance_loss;  // f64 [moe blocks, rows]
-  Tensor load;          // i64 [moe blocks, E]
-  Tensor log_probs;     // f32 [rows, S] of the labels; optional
-  Tensor policy = {};   // f64 [rows, kPolicySums], in passes in which a policy learns
+  Tensor loss;                 // f64 [1 + depth, rows]: cross entropy by depth; per row, summed over labels
+  Tensor z_sum;                // f64 [1, rows]
+  Tensor balance_loss;         // f64 [moe blocks, rows]
+  Tensor load;                 // i64 [moe blocks, E]
+  Tensor log_probs;            // f32 [rows, S] of the labels; optional
+  Tensor policy = {};          // f64 [rows, kPolicySums], in passes in which a policy learns
+  Tensor hidden = {};          // [rows, S, D] behind the final norm; where it is asked for there are no losses
+  Tensor teacher_hidden = {};  // [rows, S, D'] the same of a teacher; read
+  Tensor divergence = {};      // f64 [1, rows] from the teacher, with teacher_hidden
   // experts [body MoE blocks, rows, S, k]: of a stage, or of all stages of a rank, one after the other. Blocks of
   // multi-token prediction, which no log-probability of the main model depends on, always choose for themselves.
   RouterChoices choices = {};
@@ -76,6 +87,8 @@ class LossUnit {
   // Losses of all depths, and in training passes their gradients (also of the head).
   void Loss(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
             LossSaved& saved) const;
+  // out V, in D; panels are those of the present weights.
+  const PackedWeight& head() const { return head_->forward; }
   // normed [T, D] -> logits f32 [T, V]
   void Logits(Lane& lane, Tensor normed, Tensor logits) const;
   // d_hidden [T, D]: gradient of saved.hidden, until the weight gradient.
@@ -103,10 +116,17 @@ class LossUnit {
     Tensor normed = {};
     Tensor d_normed = {};  // empty: no gradients
   };
+  CrossEntropyArgs ArgsOf(const StagePass& pass, const StepStatistics& statistics, const HeadLossArgs& head) const;
   void HeadLoss(Lane& lane, StagePass& pass, const StepStatistics& statistics, const HeadLossArgs& head) const;
   // The main head's loss where a policy learns.
   void PolicyHeadLoss(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
                       const LossSaved& saved) const;
+  // The main head's loss of a student.
+  void StudentHeadLoss(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
+                       const LossSaved& saved) const;
+  // The main head's sums of what a policy came to, by the log-probabilities of this pass.
+  void PolicySums(Lane& lane, const StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
+                  Tensor log_probs) const;
   void MtpBackward(Lane& lane, StagePass& pass, const LossWeights& weights, int k, LossSaved& saved) const;
 
   const ParamSet& params_;

@@ -73,7 +73,13 @@ PassMemory PlanPass(const Stage& stage, Device& device, Stream& stream, const Ke
     statistics.balance_loss = step.Allocate(DType::kF64, {moe_blocks, shape.rows});
     statistics.load = step.Allocate(DType::kI64, {moe_blocks, config.n_routed_experts});
   }
-  const LossWeights weights{.label_scale = 1, .mtp = 1, .balance = 1, .z_loss = 1};
+  LossWeights weights{.label_scale = 1, .mtp = 1, .balance = 1, .z_loss = 1};
+  if (shape.teacher_hidden > 0) {
+    statistics.teacher_hidden = step.Allocate(stage.dtype(), {shape.rows, shape.length, shape.teacher_hidden});
+    statistics.divergence = step.Allocate(DType::kF64, {1, shape.rows});
+    weights.distillation.teacher_head = {
+        .panels = {}, .dtype = stage.dtype(), .out = config.vocab_size, .in = shape.teacher_hidden};
+  }
   if (!stage.part().embedding) stage.AllocateInput(pass, saved);
   if (shape.decoding) {
     pass.key_index = step.Allocate(DType::kI32, {shape.rows, shape.length});

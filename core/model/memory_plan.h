@@ -18,6 +18,7 @@ struct PassShape {
   bool decoding = false;                 // with caches, up to the final norm
   std::vector<int64_t> group_rows = {};  // StagePass::group_rows; empty: {rows}
   PolicyInputs policy = PolicyInputs::kNone;
+  int64_t teacher_hidden = 0;  // width of the states that a student's loss reads; 0: it has no teacher
   bool operator==(const PassShape&) const = default;
 };
 

@@ -3,6 +3,10 @@
 // rotary key is shared by all heads. The two down projections read the same input and are one GEMM:
 //   x -> [q_latent | kv_latent | rotary key],  q = W_qb norm(q_latent),  [k | v] = W_kvb norm(kv_latent)
 // Without q-LoRA the query stands in place of its latent. Legend: n nope, r rope, v value width of a head.
+//
+// With a cache of latents c nothing is expanded: q . (W_k c) = (q W_k) . c, and sum_i w_i W_v c_i = W_v (sum_i w_i c_i)
+// (ibid., "absorbed"). So all heads read one key head, the latents, which are its values, too. Prompts are read in the
+// same way: what a token's entry is must not depend on whether it was read or drawn, nor in what pieces.
 #include "core/model/attention.h"
 
 #include "core/model/rope_table.h"
@@ -16,7 +20,7 @@ constexpr double kLatentNormEps = 1e-6;
 class MlaAttention final : public AttentionLayer {
  public:
   MlaAttention(const ModelConfig& config, ParamSet& params, const std::string& name, const std::string& prefix,
-               DType dtype, const Tensor& rope_table)
+               DType dtype, const Tensor& rope_table, CacheKind cache)
       : params_(params),
         dtype_(dtype),
         heads_(config.num_attention_heads),
@@ -25,6 +29,7 @@ class MlaAttention final : public AttentionLayer {
         value_(config.v_head_dim),
         q_lora_(config.q_lora_rank),
         kv_lora_(config.kv_lora_rank),
+        cache_(cache),
         scale_(static_cast<float>(AttentionScale(config, nope_ + rope_))),
         layout_(config.rope_interleave ? RopeLayout::kInterleaved : RopeLayout::kHalves),
         rope_table_(rope_table),
@@ -32,7 +37,8 @@ class MlaAttention final : public AttentionLayer {
               {{q_lora_ ? "q_a_proj" : "q_proj", q_width()}, {"kv_a_proj_with_mqa", kv_lora_ + rope_}},
               config.hidden_size, dtype),
         kv_norm_(params, name + ".kv_norm", prefix + "kv_a_layernorm", kv_lora_, kLatentNormEps),
-        kv_up_(params, name + ".kv_up", prefix, {{"kv_b_proj", heads_ * (nope_ + value_)}}, kv_lora_, dtype),
+        kv_up_(params, name + ".kv_up", prefix, {{"kv_b_proj", heads_ * (nope_ + value_)}}, kv_lora_, dtype,
+               HeadRows{cache == CacheKind::kLatent ? heads_ : 0, nope_, value_}),
         output_(params, name + ".output", prefix, {{"o_proj", config.hidden_size}}, heads_ * value_, dtype) {
     if (q_lora_ == 0) return;
     q_norm_ =
@@ -48,18 +54,11 @@ class MlaAttention final : public AttentionLayer {
     const int64_t t = pass.num_tokens();
     saved.out = pass.SavedForWeightGrad().Allocate(dtype_, {t, heads_ * value_});
     saved.lse = pass.SavedForInputGrad().Allocate(DType::kF32, {t, heads_});
-    AttentionArgs args = Args(pass, tokens, saved);
-    if (cache) {
-      const Tensor kv_rows = saved.kv.Reshape({pass.rows, pass.length, heads_ * (nope_ + value_)});
-      lane.kernels.StoreInCache(kv_rows, pass.key_index, cache->keys_values);
-      lane.kernels.StoreInCache(SharedKey(saved).SplitFirst(pass.length), pass.key_index, cache->shared_key);
-      const Tensor cached = cache->keys_values.SplitLast(nope_ + value_);
-      args.k = cached.Slice(3, 0, nope_);
-      args.v = cached.Slice(3, nope_, value_);
-      args.k_shared = cache->shared_key;
-      args.key_index = pass.key_index;
+    if (cache && cache_ == CacheKind::kLatent) {
+      AttendToLatents(lane, pass, tokens, *cache, saved);
+    } else {
+      Attend(lane, pass, tokens, cache, saved);
     }
-    lane.kernels.Attention(args);
     output_.Forward(lane, saved.out, residual, y);
   }
 
@@ -104,7 +103,8 @@ class MlaAttention final : public AttentionLayer {
   }
 
   AttentionCache AllocateCache(Arena& arena, int64_t sequences, int64_t capacity) const override {
-    return {.keys_values = arena.Allocate(dtype_, {sequences, capacity, heads_ * (nope_ + value_)}),
+    const int64_t width = cache_ == CacheKind::kLatent ? kv_lora_ : heads_ * (nope_ + value_);
+    return {.keys_values = arena.Allocate(dtype_, {sequences, capacity, width}),
             .shared_key = arena.Allocate(dtype_, {sequences, capacity, rope_})};
   }
 
@@ -114,7 +114,7 @@ class MlaAttention final : public AttentionLayer {
   // Rotary key of each token, [T, r] inside the first projection.
   Tensor SharedKey(const AttentionSaved& saved) const { return saved.projected.Slice(1, q_width() + kv_lora_, rope_); }
 
-  // Everything before the attention itself: latents, norms, expansions, rotation.
+  // Latents, norms, queries, rotation.
   void Project(Lane& lane, StagePass& pass, const DeviceTokens& tokens, AttentionSaved& saved) const {
     const int64_t t = pass.num_tokens();
     Arena& until_input = pass.SavedForInputGrad();
@@ -133,11 +133,58 @@ class MlaAttention final : public AttentionLayer {
     saved.kv_latent = until_weight.Allocate(dtype_, {t, kv_lora_});
     saved.kv_rstd = until_input.Allocate(DType::kF32, {t});
     kv_norm_.Forward(lane, saved.projected.Slice(1, q_width(), kv_lora_), saved.kv_latent, saved.kv_rstd);
-    saved.kv = until_input.Allocate(dtype_, {t, heads_, nope_ + value_});
-    kv_up_.Forward(lane, saved.kv_latent, {}, saved.kv.Reshape({t, heads_ * (nope_ + value_)}));
     lane.kernels.Rope(saved.q.Slice(2, nope_, rope_), tokens.positions, rope_table_, layout_, RopeDirection::kForward);
     lane.kernels.Rope(SharedKey(saved).SplitLast(rope_), tokens.positions, rope_table_, layout_,
                       RopeDirection::kForward);
+  }
+
+  void Attend(Lane& lane, StagePass& pass, const DeviceTokens& tokens, const AttentionCache* cache,
+              AttentionSaved& saved) const {
+    const int64_t t = pass.num_tokens(), width = heads_ * (nope_ + value_);
+    saved.kv = pass.SavedForInputGrad().Allocate(dtype_, {t, heads_, nope_ + value_});
+    kv_up_.Forward(lane, saved.kv_latent, {}, saved.kv.Reshape({t, width}));
+    AttentionArgs args = Args(pass, tokens, saved);
+    if (cache) {
+      const Tensor cached = cache->keys_values.SplitLast(nope_ + value_);
+      lane.kernels.StoreInCache(saved.kv.Reshape({pass.rows, pass.length, width}), pass.key_index, cache->keys_values);
+      args.k = cached.Slice(3, 0, nope_);
+      args.v = cached.Slice(3, nope_, value_);
+      ReadSharedKeys(lane, pass, *cache, saved, args);
+    }
+    lane.kernels.Attention(args);
+  }
+
+  void AttendToLatents(Lane& lane, StagePass& pass, const DeviceTokens& tokens, const AttentionCache& cache,
+                       AttentionSaved& saved) const {
+    const int64_t t = pass.num_tokens();
+    const Tensor latents = cache.keys_values.SplitLast(kv_lora_);  // [B, capacity, 1, kv_lora]
+    lane.kernels.StoreInCache(saved.kv_latent.SplitFirst(pass.length), pass.key_index, cache.keys_values);
+    Arena::Scope scope(lane.scratch);
+    const Tensor q = lane.scratch.Allocate(dtype_, {t, heads_, kv_lora_ + rope_});
+    const Tensor sums = lane.scratch.Allocate(dtype_, {t, heads_, kv_lora_});
+    lane.kernels.HeadGemm(
+        {.x = saved.q.Slice(2, 0, nope_), .w = kv_up_.weight().key_heads, .y = q.Slice(2, 0, kv_lora_)});
+    lane.kernels.Cast(saved.q.Slice(2, nope_, rope_), q.Slice(2, kv_lora_, rope_));
+    AttentionArgs args{.q = q.SplitFirst(pass.length),
+                       .k = latents,
+                       .k_shared = {},
+                       .v = latents,
+                       .positions = tokens.positions,
+                       .key_index = {},
+                       .scale = scale_,
+                       .out = sums.SplitFirst(pass.length),
+                       .lse = saved.lse.SplitFirst(pass.length)};
+    ReadSharedKeys(lane, pass, cache, saved, args);
+    lane.kernels.Attention(args);
+    lane.kernels.HeadGemm({.x = sums, .w = kv_up_.weight().value_heads, .y = saved.out.SplitLast(value_)});
+  }
+
+  // Stores the rotary keys of the pass and has `args` read from the cache.
+  void ReadSharedKeys(Lane& lane, const StagePass& pass, const AttentionCache& cache, const AttentionSaved& saved,
+                      AttentionArgs& args) const {
+    lane.kernels.StoreInCache(SharedKey(saved).SplitFirst(pass.length), pass.key_index, cache.shared_key);
+    args.k_shared = cache.shared_key;
+    args.key_index = pass.key_index;
   }
 
   AttentionArgs Args(const StagePass& pass, const DeviceTokens& tokens, const AttentionSaved& saved) const {
@@ -155,6 +202,7 @@ class MlaAttention final : public AttentionLayer {
   const ParamSet& params_;
   DType dtype_;
   int64_t heads_, nope_, rope_, value_, q_lora_, kv_lora_;
+  CacheKind cache_;
   float scale_;
   RopeLayout layout_;
   const Tensor& rope_table_;  // filled after the parameters are allocated
@@ -168,8 +216,15 @@ class MlaAttention final : public AttentionLayer {
 }  // namespace
 
 std::unique_ptr<AttentionLayer> MakeMlaAttention(const ModelConfig& config, ParamSet& params, const std::string& name,
-                                                 const std::string& hf_prefix, DType dtype, const Tensor& rope_table) {
-  return std::make_unique<MlaAttention>(config, params, name, hf_prefix, dtype, rope_table);
+                                                 const std::string& hf_prefix, DType dtype, const Tensor& rope_table,
+                                                 CacheKind cache) {
+  return std::make_unique<MlaAttention>(config, params, name, hf_prefix, dtype, rope_table, cache);
+}
+
+int64_t CacheWidth(const ModelConfig& config, CacheKind kind) {
+  if (!config.HasMla()) return 2 * config.KeyValueHeads() * config.HeadDim();
+  if (kind == CacheKind::kLatent) return config.kv_lora_rank + config.qk_rope_head_dim;
+  return config.num_attention_heads * (config.qk_nope_head_dim + config.v_head_dim) + config.qk_rope_head_dim;
 }
 
 int64_t RotaryDim(const ModelConfig& config) { return config.HasMla() ? config.qk_rope_head_dim : config.HeadDim(); }

@@ -16,6 +16,7 @@ TrainingState TrainingStateOf(const Config& config) {
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(const ModelConfig& config, Device& device,
                                                      const Options& options) {
+  CHECK(options.cache == CacheKind::kExpanded || config.HasMla());
   std::unique_ptr<Model> model(new Model(device));
   const DType dtype = ComputeDType(options.precision);
   model->stream_ = device.CreateStream();
@@ -25,7 +26,8 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(const ModelConfig& config, 
   }
   const std::vector<StagePart> whole = {StagePart::Whole(config)};
   for (const StagePart& part : options.parts.empty() ? whole : options.parts) {
-    model->stages_.push_back(std::make_unique<Stage>(config, model->params_, dtype, part, options.make_exchange));
+    model->stages_.push_back(
+        std::make_unique<Stage>(config, model->params_, dtype, part, options.make_exchange, options.cache));
   }
   if (options.shard) options.shard(model->params_);
   model->max_positions_ = options.max_positions > 0 ? options.max_positions : config.max_position_embeddings;

@@ -28,6 +28,7 @@ class Model {
     Precision precision = Precision::kF32;
     ParamSet::Purpose purpose = ParamSet::Purpose::kInference;
     TrainingState training = {};
+    CacheKind cache = CacheKind::kExpanded;     // of decoding; kLatent: with multi-head latent attention
     int64_t max_positions = 0;                  // 0: config.max_position_embeddings
     OperationProfile* profile = nullptr;        // if given, every operation is recorded there; it outlives the model
     std::vector<StagePart> parts = {};          // stages of this rank; empty: one with everything

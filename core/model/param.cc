@@ -88,6 +88,15 @@ void CutGradients(const std::vector<std::unique_ptr<Param>>& params, DType dtype
 
 }  // namespace
 
+void PackPanels(Kernels& kernels, const Param& param, Tensor master) {
+  kernels.PackWeight(master, param.forward, param.backward);
+  const HeadRows& rows = param.spec.head_rows;
+  if (rows.heads == 0) return;
+  const Tensor heads = master.SplitFirst(rows.keys + rows.values);  // [H, keys + values, K]
+  kernels.PackWeight(heads.Slice(1, 0, rows.keys), {}, param.key_heads);
+  kernels.PackWeight(heads.Slice(1, rows.keys, rows.values), param.value_heads, {});
+}
+
 int64_t ParamPart::Elements() const { return Product(shape); }
 int64_t ParamSpec::Elements() const { return Product(shape); }
 
@@ -109,6 +118,10 @@ Param* ParamSet::Declare(ParamSpec spec) {
     const int64_t matrices = shape.size() == 3 ? shape[0] : 1, n = shape[shape.size() - 2], k = shape.back();
     param->forward = {.panels = {}, .dtype = param->spec.product_dtype, .matrices = matrices, .out = n, .in = k};
     param->backward = {.panels = {}, .dtype = param->spec.product_dtype, .matrices = matrices, .out = k, .in = n};
+    const HeadRows& rows = param->spec.head_rows;
+    const DType dtype = param->spec.product_dtype;
+    param->key_heads = {.panels = {}, .dtype = dtype, .matrices = rows.heads, .out = k, .in = rows.keys};
+    param->value_heads = {.panels = {}, .dtype = dtype, .matrices = rows.heads, .out = rows.values, .in = k};
   }
   return param;
 }
@@ -162,8 +175,8 @@ absl::Status ParamSet::Allocate(Device& device, Kernels& kernels, DType compute_
         param->value = rounds ? cutter.Take(DType::kF32, spec.shape) : param->master;
       }
       if (!Packed(spec)) continue;
-      for (PackedWeight* packed : {&param->forward, purpose == Purpose::kTraining ? &param->backward : nullptr}) {
-        if (!packed) continue;
+      for (PackedWeight* packed : {&param->forward, &param->backward, &param->key_heads, &param->value_heads}) {
+        if (packed->matrices == 0 || (packed == &param->backward && purpose == Purpose::kInference)) continue;
         const int64_t bytes = kernels.PackedBytes(packed->dtype, packed->matrices, packed->out, packed->in);
         packed->panels = cutter.Take(DType::kU8, {bytes});
       }
@@ -225,7 +238,7 @@ void ParamSet::Refresh(Kernels& kernels) {
       kernels.Cast(param->master, rounded);
       kernels.Cast(rounded, param->value);
     }
-    if (Packed(param->spec)) kernels.PackWeight(param->master, param->forward, param->backward);
+    if (Packed(param->spec)) PackPanels(kernels, *param, param->master);
   }
 }
 

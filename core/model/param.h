@@ -34,6 +34,13 @@ enum class ParamKind {
 
 enum class ParamInit { kNormal, kOnes, kZeros };
 
+// Heads of a matrix [H (keys + values), K] that are packed one by one, too: attention over latents multiplies by each
+// half alone (mla_attention.cc).
+struct HeadRows {
+  int64_t heads = 0;  // 0: not packed by head
+  int64_t keys = 0, values = 0;
+};
+
 struct ParamSpec {
   std::string name;                 // "layers.3.experts.gate_up"
   std::vector<int64_t> shape = {};  // rank 1 to 3
@@ -44,6 +51,7 @@ struct ParamSpec {
   int num_uses = 1;      // per row and step: 1, more for shared embeddings and heads
   bool as_head = false;  // an embedding that is packed, too
   bool expert = false;   // of experts: on fewer ranks than the rest of its block
+  HeadRows head_rows = {};
   int64_t Elements() const;
 };
 
@@ -67,6 +75,8 @@ struct Param {
   Tensor m, v;                // f32 or bf16 [shard rows, cols] moments
   Tensor ema;                 // f32 [shard rows, cols], optional
   PackedWeight forward, backward;  // shapes from the start, panels once allocated
+  // By head, with head_rows: x [keys] -> [K] over the rows of keys, x [K] -> [values] over those of values.
+  PackedWeight key_heads, value_heads;
 
   int64_t rows() const { return spec.Elements() / cols(); }
   int64_t cols() const { return spec.shape.size() > 1 ? spec.shape.back() : 1; }
@@ -84,6 +94,9 @@ struct TrainingState {
   DType moments = DType::kF32;    // f32 or bf16
   bool ema = false;
 };
+
+// Fills the panels of a parameter from its whole master.
+void PackPanels(Kernels& kernels, const Param& param, Tensor master);
 
 // All parameters of a model, in order of declaration, and their memory: one block per purpose.
 class ParamSet {

@@ -40,7 +40,7 @@ std::vector<int64_t> MoeLayers(const ModelConfig& config) {
 }
 
 Stage::Stage(const ModelConfig& config, ParamSet& params, DType dtype, const StagePart& part,
-             const ExchangeFactory& make_exchange)
+             const ExchangeFactory& make_exchange, CacheKind cache)
     : config_(config), part_(part), dtype_(dtype) {
   const size_t params_before = params.params().size();
   const ExchangeFactory exchange_of = make_exchange ? make_exchange : [this](int64_t, int64_t index) {
@@ -54,7 +54,7 @@ Stage::Stage(const ModelConfig& config, ParamSet& params, DType dtype, const Sta
   for (int64_t layer = part.first_block; layer < part.first_block + part.num_blocks; ++layer) {
     auto exchange = config.IsMoe(layer) ? exchange_of(layer, exchanges++) : nullptr;
     const size_t before = params.params().size();
-    blocks_.push_back(std::make_unique<Block>(config_, params, std::move(exchange), layer, dtype, rope_table_));
+    blocks_.push_back(std::make_unique<Block>(config_, params, std::move(exchange), layer, dtype, rope_table_, cache));
     params.SetLayer(before, layer);
     const Moe* const moe = blocks_.back()->moe();
     statistics_row_.push_back(moe ? StatisticsRow(config_, layer) : -1);
@@ -130,7 +130,7 @@ void Stage::EndForward(Lane& lane, StagePass& pass, const LossWeights& weights, 
   pass.until_block_end.Reset();
   saved.loss.hidden = Output(saved);
   loss_->Normalize(lane, pass, saved.loss);
-  if (!statistics.loss) return;
+  if (!statistics.loss && !statistics.hidden) return;
   if (pass.predict_ahead) loss_->PredictAhead(lane, pass, statistics, loss_statistics_row_, saved.loss);
   loss_->Loss(lane, pass, weights, statistics, saved.loss);
 }

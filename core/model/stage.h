@@ -39,9 +39,9 @@ class Stage {
   // Declares all parameters in `params`; the caller allocates them, then calls Prepare.
   Stage(const ModelConfig& config, ParamSet& params, DType dtype)
       : Stage(config, params, dtype, StagePart::Whole(config), {}) {}
-  // `make_exchange`: of MoE layers; empty: all experts are here.
+  // `make_exchange`: of MoE layers; empty: all experts are here. `cache`: of decoding.
   Stage(const ModelConfig& config, ParamSet& params, DType dtype, const StagePart& part,
-        const ExchangeFactory& make_exchange);
+        const ExchangeFactory& make_exchange, CacheKind cache = CacheKind::kExpanded);
 
   // Fills the rotary table (host) for `positions` positions and puts it on the device.
   absl::Status Prepare(Device& device, Stream& stream, int64_t positions);

@@ -75,7 +75,7 @@ class Countdown final : public Task {
       solution = Solve(numbers, tries < kMaxTries ? operators_ : "+", draws);
     return {.prompt = absl::StrFormat("Use %s once each to make %d", list, solution.target),
             .answer = solution.expression,
-            .worked = Misses(numbers, solution.target, draws) + solution.steps + solution.expression};
+            .worked = Misses(numbers, solution.target, draws) + Try(solution, solution.target) + solution.expression};
   }
 
  private:
@@ -98,15 +98,20 @@ class Countdown final : public Task {
     return {.target = parts[0].value, .expression = parts[0].text, .steps = steps};
   }
 
-  // "2+3=5;5*4=20,no;" for each of up to kMostMisses tries, where there are others than the target.
+  // "2+3=5;5*4=20?24,no;": what came out and what was asked for stand side by side before the verdict.
+  static std::string Try(const Solution& solution, int64_t target) {
+    const std::string_view steps = std::string_view(solution.steps).substr(0, solution.steps.size() - 1);
+    return absl::StrFormat("%s?%d,%s;", steps, target, solution.target == target ? "yes" : "no");
+  }
+
+  // Up to kMostMisses tries, where there are others than the target.
   std::string Misses(const std::vector<int64_t>& numbers, int64_t target, Draws& draws) const {
     std::string misses;
     int64_t left = draws.Uniform(0, kMostMisses);
     for (int tries = 0; left > 0 && tries < kMaxTries; ++tries) {
-      Solution miss = Solve(numbers, operators_, draws);
+      const Solution miss = Solve(numbers, operators_, draws);
       if (miss.target == 0 || miss.target == target) continue;
-      miss.steps.back() = ',';
-      misses += miss.steps + "no;";
+      misses += Try(miss, target);
       --left;
     }
     return misses;

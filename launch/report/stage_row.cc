@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/report/stage_row.h"
 
+#include <functional>
+
 #include "nlohmann/json.hpp"
 
 #include "core/base/json_tree.h"
@@ -20,25 +22,54 @@ double NumberAt(const nlohmann::json& line, const char* key) {
   return found != line.end() && found->is_number() ? found->get<double>() : 0;
 }
 
-absl::Status AddCosts(const core::Config& config, StageRow& row) {
-  ASSIGN_OR_RETURN(const std::string folder,
-                   FindModelFolder(config.stage == "reject" ? config.model.from : config.run.dir));
+absl::StatusOr<core::ModelGraph> GraphOf(const std::string& dir, const core::Config& config, StageRow& row) {
+  ASSIGN_OR_RETURN(const std::string folder, FindModelFolder(dir));
   ASSIGN_OR_RETURN(const FolderConfig model, ReadFolderConfig(folder));
-  const core::ModelGraph graph = core::MakeModelGraph(model.model, config.data.sequence_length);
+  core::ModelGraph graph = core::MakeModelGraph(model.model, config.data.sequence_length);
   row.model_type = model.model.model_type;
   row.params = graph.params();
   row.active_params = graph.active_params();
-  const std::string path = RunFolder::At(config.run.dir).MetricsPath();
+  return graph;
+}
+
+absl::Status ForEachRecord(const std::string& path, const std::function<void(const nlohmann::json&)>& use) {
   return ForEachLine(path, [&](const std::string& text, int64_t number) -> absl::Status {
     ASSIGN_OR_RETURN(const nlohmann::json line, core::ParseJson(text, {.name = path, .first_line = number},
                                                                 {.checks = core::JsonChecks::kGrammar}));
+    use(line);
+    return absl::OkStatus();
+  });
+}
+
+// Of the samples that a teacher drew before its student began, and of its passes beside it. What is lost with a
+// teacher's folder is not counted.
+absl::Status AddTeacherCosts(const core::Config& config, StageRow& row) {
+  StageRow unused;
+  const absl::StatusOr<core::ModelGraph> teacher = GraphOf(config.teacher, config, unused);
+  if (!teacher.ok()) return absl::OkStatus();
+  const RunFolder folder = RunFolder::At(config.run.dir);
+  const double per_token = teacher->ForwardFlopsPerToken();
+  if (config.LearnsDistributions()) {
+    RETURN_IF_ERROR(ForEachRecord(
+        folder.MetricsPath(), [&](const nlohmann::json& line) { row.flops += per_token * NumberAt(line, "tokens"); }));
+  }
+  return ForEachRecord(folder.TeacherMetricsPath(), [&](const nlohmann::json& line) {
+    row.seconds += NumberAt(line, "seconds");
+    row.flops += per_token * NumberAt(line, "samples") * NumberAt(line, "length");
+  });
+}
+
+absl::Status AddCosts(const core::Config& config, StageRow& row) {
+  ASSIGN_OR_RETURN(const core::ModelGraph graph,
+                   GraphOf(config.stage == "reject" ? config.model.from : config.run.dir, config, row));
+  RETURN_IF_ERROR(ForEachRecord(RunFolder::At(config.run.dir).MetricsPath(), [&](const nlohmann::json& line) {
     row.seconds += NumberAt(line, "seconds");
     // A prompt is read once for its group.
     const double generated = NumberAt(line, "samples") * NumberAt(line, "length") +
                              NumberAt(line, "groups") * NumberAt(line, "prompt_length");
     row.flops += graph.TrainFlopsPerToken() * NumberAt(line, "tokens") + graph.ForwardFlopsPerToken() * generated;
-    return absl::OkStatus();
-  });
+  }));
+  return config.stage == "distill" ? AddTeacherCosts(config, row) : absl::OkStatus();
 }
 
 }  // namespace

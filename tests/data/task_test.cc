@@ -222,8 +222,8 @@ TEST(Task, WorkedCountdownSearchesUntilItHitsTheTarget) {
     for (const std::string& step : std::span(steps).first(steps.size() - 1)) {
       const std::vector<std::string> sides = absl::StrSplit(step, '=');
       ASSERT_EQ(sides.size(), 2u) << problem.worked;
-      const bool missed = sides[1].ends_with(",no");
-      const std::string value = sides[1].substr(0, sides[1].find(','));
+      const bool missed = sides[1].ends_with("?" + target + ",no"), hit = sides[1].ends_with("?" + target + ",yes");
+      const std::string value = sides[1].substr(0, sides[1].find('?'));
       ASSERT_TRUE(CheckCountdown("Use " + std::to_string(std::stoll(sides[0])) + ", " +
                                      sides[0].substr(sides[0].find_first_of("+-*/") + 1) + " once each to make " +
                                      value,
@@ -231,7 +231,8 @@ TEST(Task, WorkedCountdownSearchesUntilItHitsTheTarget) {
           << step;
       ++joins;
       // Two joins use three numbers up.
-      ASSERT_EQ(missed || &step == &steps[steps.size() - 2], joins == 2) << problem.worked;
+      ASSERT_EQ(missed || hit, joins == 2) << problem.worked;
+      ASSERT_EQ(hit, &step == &steps[steps.size() - 2]) << problem.worked;
       if (joins == 2) {
         ASSERT_EQ(missed, value != target) << problem.worked;
         joins = 0;

@@ -90,6 +90,16 @@ TEST_F(GenerateCommand, SamplesSideBySideAreThoseOfSingleRuns) {
   }
 }
 
+TEST_F(GenerateCommand, ACacheOfLatentsGivesSamplesOfItsOwnThatDoNotDependOnEachOther) {
+  const std::vector<std::string> arguments = {"--prompt", "line ", "--max-tokens", "40",
+                                              "--seed",   "3",     "--cache",      "latent"};
+  std::vector<std::string> alone, together = arguments;
+  const std::string expected = FiveAlone(arguments, 0, alone);
+  together.insert(together.end(), {"--samples", "5"});
+  EXPECT_EQ(Text(together), expected);
+  EXPECT_EQ(Run({"--prompt", "a", "--cache", "latents"}).code, 2);
+}
+
 TEST_F(GenerateCommand, ASampleThatEndsLeavesTheOthersAlone) {
   const std::vector<std::string> arguments = {"--prompt-ids", "1,2,3", "--max-tokens", "30"};
   std::vector<std::string> alone;

@@ -176,6 +176,65 @@ TEST_F(Grpo, AVerifierThatFailsTooOftenEndsTheRun) {
   EXPECT_NE(outcome.err.find("reward.1"), std::string::npos) << outcome.err;
 }
 
+// ---- The cache of latents -------------------------------------------------------------------------------------------
+
+TEST_F(Grpo, WithACacheOfLatentsTheTrainerComputesLogProbabilitiesAnew) {
+  const GrpoRun run;
+  const Outcome outcome = run.Train({"rollout.cache=latent"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_NE(
+      outcome.out.find("cache      latent: 384 bytes per token of a sample (expanded: 640 bytes, 1.7 times as much)"),
+      std::string::npos)
+      << outcome.out;
+  EXPECT_TRUE(LineOf(*whole_, 1).at("cache_difference").is_null());
+  for (int step = 1; step <= GrpoRun::kSteps; ++step) {
+    const nlohmann::json line = LineOf(run, step);
+    EXPECT_TRUE(line.at("sampler_difference").is_null());
+    EXPECT_GT(line.at("cache_difference"), 0);
+    EXPECT_LT(line.at("cache_difference"), 1e-4);
+    EXPECT_GT(line.at("grad_norm"), 0);
+  }
+  const GrpoRun parts;
+  ASSERT_EQ(parts.Train({"rollout.cache=latent", "train.steps=10", "rollout.decode_batch=3"}).code, 0);
+  WriteFile(parts.Dir() + "/rollouts/step_11.jsonl", run.Rollout(11));  // as if killed in the update of step 11
+  ASSERT_EQ(parts.Train({"rollout.cache=latent", "batch.micro_sequences=2"}).code, 0);
+  EXPECT_EQ(parts.Hash(), run.Hash());
+  EXPECT_EQ(parts.Metrics(), run.Metrics());
+  // A replay draws with what the run has drawn with.
+  const Outcome replay = RunConclave(parts.folder(), {"replay", parts.Dir(), "--step", "17", "--sample", "3"});
+  EXPECT_EQ(replay.code, 0) << replay.out << replay.err;
+}
+
+TEST_F(Grpo, RefusesACacheOfLatentsThatTheModelDoesNotHave) {
+  const GrpoRun run;
+  WriteFile(run.folder() / "config.yaml",
+            "stage: grpo\n"
+            "model: {model_type: qwen2, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 1,\n"
+            "        num_attention_heads: 2, max_position_embeddings: 64}\n"
+            "tasks: {name: addition, digits: 2}\n"
+            "data: {max_prompt_tokens: 12, sequence_length: 40}\n"
+            "rollout: {prompts: 8, group: 3, max_tokens: 10, cache: latent}\n"
+            "reward: [{name: math}]\n"
+            "run: {dir: \"" +
+                run.Dir() + "\"}\n");
+  const Outcome outcome = run.Train();
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_NE(outcome.err.find("rollout.cache: latent keeps what multi-head latent attention expands, and a model of "
+                             "type qwen2 has none; give expanded"),
+            std::string::npos)
+      << outcome.err;
+}
+
+TEST_F(Grpo, WeighsWhatACacheOfLatentsChanges) {
+  const GrpoRun run;
+  const Outcome outcome =
+      run.Train({"rollout.cache=latent", "grpo={off_policy: {max_age: 1, correction: truncate}}", "train.steps=4"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_GT(LineOf(run, 3).at("cache_difference"), 0);
+  EXPECT_TRUE(LineOf(run, 4).at("cache_difference").is_null()) << "the weights are others, too";
+  EXPECT_TRUE(LineOf(run, 4).at("sampler_difference").is_null());
+}
+
 // ---- Variants -----------------------------------------------------------------------------------------------------
 
 TEST_F(Grpo, EveryPresetTrains) {
@@ -186,7 +245,9 @@ TEST_F(Grpo, EveryPresetTrains) {
     ASSERT_EQ(outcome.code, 0) << outcome.err;
     const nlohmann::json line = LineOf(run, 2);
     // GSPO's bounds are so near that a second pass finds all tokens beyond them, or where that would do harm.
-    if (preset != std::string("gspo")) EXPECT_GT(line.at("grad_norm"), 0);
+    if (preset != std::string("gspo")) {
+      EXPECT_GT(line.at("grad_norm"), 0);
+    }
     EXPECT_NE(line.at("ratio"), 1);
   }
 }
@@ -270,7 +331,8 @@ TEST_F(Grpo, RouterReplayKeepsRatiosNearerToOne) {
     ASSERT_EQ(free.Train(overrides).code, 0);
     overrides.push_back("grpo.router_replay=true");
     ASSERT_EQ(replayed.Train(overrides).code, 0);
-    EXPECT_EQ(replayed.Rollout(1), free.Rollout(1));
+    const std::string samples = replayed.Rollout(1), others = free.Rollout(1);
+    EXPECT_EQ(samples.substr(samples.find('\n')), others.substr(others.find('\n')));  // behind the key of the run
     EXPECT_FALSE(LineOf(free, 1).contains("router_flips"));
     EXPECT_GT(LineOf(replayed, 1).at("router_flips"), 0.05) << lr;
     EXPECT_LT(LineOf(replayed, 1).at("kl"), LineOf(free, 1).at("kl")) << lr;
@@ -306,6 +368,7 @@ TEST_F(Grpo, RefusesWhatCannotWork) {
       {"data.validation=[{task: addition}]", "is trained on, too"},
       {"rollout.max_tokens=1000", "has no room for a prompt"},
       {"data.sequence_length=20", "data.sequence_length: 20 has no room"},
+      {"rollout.cache=latents", "rollout.cache: latents is unknown; choose from expanded, latent"},
   };
   for (const auto& [override_text, message] : cases) {
     const GrpoRun run;

@@ -60,6 +60,12 @@ TEST_F(MpiGrpo, EveryMeshGivesTheRolloutsMetricsAndStateOfOneRank) {
   ASSERT_EQ(run.Train().code, 0);
   EXPECT_EQ(run.Hash(), one.Hash());
   EXPECT_EQ(run.Metrics(), one.Metrics());
+  const std::vector<std::string> latent = {"rollout.cache=latent", "train.steps=5"};
+  const GrpoRun alone, pair;
+  ASSERT_EQ(alone.Train(latent).code, 0);
+  ASSERT_EQ(TrainOnRanks(pair, 2, {latent[0], latent[1], "parallel.expert=2", "parallel.zero=2"}).code, 0);
+  EXPECT_EQ(pair.Hash(), alone.Hash());
+  EXPECT_EQ(pair.Metrics(), alone.Metrics());
 }
 
 TEST_F(MpiGrpo, EveryMeshReplaysTheChoicesOfExpertsOfOneRank) {

@@ -57,6 +57,27 @@ TEST_F(MpiReject, EveryMeshWritesTheSamplesOfOneRank) {
   EXPECT_EQ(run.TeacherLines(), alone.TeacherLines());
 }
 
+TEST_F(MpiReject, EveryMeshLearnsWhatOneRankLearnsFromDistributions) {
+  for (const char* loss : {RejectRun::kForwardKl, RejectRun::kOwnSamples}) {
+    const RejectRun one(RejectRun::OfDistill(model_, loss));
+    ASSERT_EQ(one.Train().code, 0);
+    const struct {
+      int ranks;
+      std::vector<std::string> overrides;
+    } meshes[] = {{2, {}},
+                  {2, {"parallel.pipeline=2", "parallel.schedule=1f1b"}},
+                  {4, {"parallel.pipeline=2", "parallel.schedule=zb1p", "batch.micro_sequences=1"}}};
+    for (const auto& [ranks, overrides] : meshes) {
+      SCOPED_TRACE(loss + (overrides.empty() ? "data" : overrides[0]));
+      const RejectRun run(RejectRun::OfDistill(model_, loss));
+      const Outcome outcome = TrainOnRanks(run, ranks, overrides);
+      ASSERT_EQ(outcome.code, 0) << outcome.err;
+      EXPECT_EQ(run.Hash(), one.Hash());
+      EXPECT_EQ(run.Metrics(), one.Metrics());
+    }
+  }
+}
+
 TEST_F(MpiReject, AllRanksEndWhenNothingIsKept) {
   const RejectRun run(RejectRun::OfReject(model_));
   const Outcome outcome = TrainOnRanks(run, 2, {"rollout.max_tokens=2"});

@@ -278,6 +278,20 @@ TEST_F(Recipe, ScoresAreMadeAnewWhenTheirSettingsChange) {
   EXPECT_NE(ReadFile(files.StageDir("base") + "/evaluation.json"), before);
 }
 
+TEST_F(Recipe, HeldOutProblemsOfFilesAreScoredToo) {
+  const RecipeFiles files;
+  ASSERT_EQ(files.Train({"--stage", "base"}).code, 0);
+  const std::string path = files.folder() / "problems.jsonl";
+  WriteFile(path, "{\"prompt\": \"1 and 1\", \"answer\": \"2\"}\n");
+  const std::string source = "=[{path: \"" + path + "\"}]";
+  ASSERT_EQ(files.Train({"--stage", "cold", "stages.cold.data.validation" + source}).code, 0);  // text, no problems
+  EXPECT_EQ(ReadFile(files.StageDir("cold") + "/evaluation.json").find("1 and 1"), std::string::npos);
+  const Outcome both = files.Train(
+      {"--stage", "more", "stages.more.data.validation" + source, "stages.more.data.prompts=[{task: addition}]"});
+  EXPECT_EQ(both.code, 0) << both.err;
+  EXPECT_NE(ReadFile(files.StageDir("more") + "/evaluation.json").find("1 and 1"), std::string::npos);
+}
+
 TEST_F(Recipe, FlopsAreThoseOfUpdatesAndOfWhatWasGenerated) {
   const nlohmann::json summary = nlohmann::json::parse(ReadFile(whole_->Dir() + "/summary.json"));
   for (const auto& row : summary.at("stages")) {

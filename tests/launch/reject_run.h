@@ -63,14 +63,18 @@ class RejectRun : public ConfiguredRun {
   static std::string OfReject(const SampledModel& model) {
     return "stage: reject\nmodel: {from: \"" + model.Dir() + "\"}\nreject: {prompts: 40, samples: 4, keep: 2}\n";
   }
-  static std::string OfDistill(const SampledModel& teacher) {
+  // What is learned from a teacher:
+  static constexpr char kSamples[] = "distill: {prompts: 40, samples: 4, keep: 2}\nbatch: {sequences: 4}\n";
+  static constexpr char kForwardKl[] =
+      "distill: {loss: forward_kl, prompts: 40, samples: 4, keep: 2}\nbatch: {sequences: 4}\n";
+  static constexpr char kOwnSamples[] = "distill: {loss: reverse_kl, source: student}\n";
+  static std::string OfDistill(const SampledModel& teacher, const std::string& loss = kSamples) {
     return "stage: distill\nteacher: \"" + teacher.Dir() +
            "\"\nmodel: {model_type: qwen2, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 2,\n"
            "        num_attention_heads: 2, num_key_value_heads: 1, max_position_embeddings: 64}\n"
-           "distill: {prompts: 40, samples: 4, keep: 2}\n"
-           "batch: {sequences: 4}\n"
            "optim: {lr: 1.0e-2}\n"
-           "train: {steps: 30, checkpoint_every: 4, init_std: 0.1}\n";
+           "train: {steps: 30, checkpoint_every: 4, init_std: 0.1}\n" +
+           loss;
   }
 
   std::string File() const { return Dir() + "/data/reject.jsonl"; }

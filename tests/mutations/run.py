@@ -167,7 +167,18 @@ MUTATIONS = [
     Mutation("a token moves the ratio of its sequence as if it were alone", CPU + "policy_loss.cc",
              "StoreWeight(s, slopes / count)", "StoreWeight(s, slopes)", ["op_test"]),
     Mutation("on-policy the present log-probabilities are not compared with the old ones", "core/model/loss_unit.cc",
-             "  args.log_probs = log_probs;\n  args.token_weights = {};", "  args.token_weights = {};", ["optim_test"]),
+             "  args.log_probs = log_probs;\n  args.sums", "  args.log_probs = args.old_log_probs;\n  args.sums",
+             ["optim_test"]),
+    Mutation("the gradient of the reverse divergence lacks its mean", CPU + "divergence.cc",
+             "(log_s - log_t - divergence)", "(log_s - log_t)", ["op_test"]),
+    Mutation("the teacher's logits keep their temperature", CPU + "divergence.cc",
+             "teacher_.Logits(args_.teacher_head, own_.temperature,", "teacher_.Logits(args_.teacher_head, 1,",
+             ["op_test"]),
+    Mutation("a student learns from the states of the batch before", "rl/grpo.cc",
+             "if (parts_.teacher != nullptr) parts_.teacher->Compute(packed.batch);\n    optim::StepMetrics now = "
+             "parts_.trainer.Step(packed.batch, number);",
+             "optim::StepMetrics now = parts_.trainer.Step(packed.batch, number);\n    if (parts_.teacher != nullptr) "
+             "parts_.teacher->Compute(packed.batch);", ["launch_test"]),
     Mutation("updated masters are not gathered", "optim/trainer.cc", "  sync_.GatherMasters();\n", "", ["optim_test"]),
     Mutation("rows that data ranks do not divide are dropped", "parallel/partition.h",
              "return batch_rows * data_rank / data_ranks; }", "return batch_rows / data_ranks * data_rank; }",
@@ -175,8 +186,8 @@ MUTATIONS = [
     Mutation("a layer's shared gradient memory is not cleared between micro-batches", "parallel/grad_sync.cc",
              "  model_.kernels().Zero(param.sum);\n}", "}", ["optim_test"]),
     Mutation("a step's losses are added to those of rows of the step before", "optim/trainer.cc",
-             "for (const Tensor& tensor :\n"
-             "       {statistics_.loss, statistics_.z_sum, statistics_.balance_loss, statistics_.policy, all_sums_}) {",
+             "for (const Tensor& tensor : {statistics_.loss, statistics_.z_sum, statistics_.divergence, "
+             "statistics_.balance_loss,\n                               statistics_.policy, all_sums_}) {",
              "for (const Tensor& tensor : {all_sums_}) {", ["optim_test"]),
     Mutation("micro-batches of one rank are counted from the batch's first row", "parallel/partition.h",
              "return Begin(data_rank) + micro * micro_rows; }", "return micro * micro_rows; }", ["optim_test"]),
@@ -219,6 +230,10 @@ MUTATIONS = [
              "return DirOf(value.text);", "return DirOf(recipe_.stages.back().name);", ["launch_test"]),
     Mutation("a score is kept though the model has learned on", "launch/stage_scores.cc",
              "steps.empty() ? 0 : steps.front().first", "steps.empty() ? 0 : 1", ["launch_test"]),
+    Mutation("heads keep the panels of older weights", "core/model/param.cc",
+             "if (rows.heads == 0) return;", "if (rows.heads >= 0) return;", ["core_model_test"]),
+    Mutation("samples of a cache of latents count as the trainer's own", "rl/grpo.cc",
+             "if (fresh ? !latent :", "if (fresh ? true :", ["launch_test"]),
     Mutation("a replay compares ids alone", "launch/replay.cc",
              "before.id == now.id && SameBits(before.log_prob, now.log_prob)", "before.id == now.id", ["launch_test"]),
 ]

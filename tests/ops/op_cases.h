@@ -10,10 +10,13 @@ namespace conclave::core::test {
 
 OpCase MakeAttentionCase();
 OpCase MakeCrossEntropyCase();
+OpCase MakeForwardDivergenceCase();
 OpCase MakeGemmCase();
 OpCase MakeGroupedGemmCase();
+OpCase MakeHeadGemmCase();
 OpCase MakePermuteCase();
 OpCase MakePolicyLossCase();
+OpCase MakeReverseDivergenceCase();
 OpCase MakeRmsNormCase();
 OpCase MakeRopeCase();
 OpCase MakeRouterCase();
@@ -23,9 +26,21 @@ OpCase MakeWeightedCrossEntropyCase();
 
 inline std::vector<OpCase> AllOpCases() {
   return {
-      MakeGemmCase(),    MakeGroupedGemmCase(), MakeAttentionCase(),  MakeCrossEntropyCase(),
-      MakeRmsNormCase(), MakeSwiGluCase(),      MakeRopeCase(),       MakeRouterCase(),
-      MakePermuteCase(), MakeWeightGradCase(),  MakePolicyLossCase(), MakeWeightedCrossEntropyCase(),
+      MakeGemmCase(),
+      MakeGroupedGemmCase(),
+      MakeAttentionCase(),
+      MakeCrossEntropyCase(),
+      MakeRmsNormCase(),
+      MakeSwiGluCase(),
+      MakeRopeCase(),
+      MakeRouterCase(),
+      MakePermuteCase(),
+      MakeWeightGradCase(),
+      MakePolicyLossCase(),
+      MakeWeightedCrossEntropyCase(),
+      MakeForwardDivergenceCase(),
+      MakeReverseDivergenceCase(),
+      MakeHeadGemmCase(),
   };
 }
 

@@ -156,5 +156,60 @@ INSTANTIATE_TEST_SUITE_P(Families, DecodeLaw,
                                            Case{"llama", "f32"}),
                          [](const auto& info) { return info.param.family + "_" + info.param.precision; });
 
+// ---- The cache of latents -------------------------------------------------------------------------------------------
+
+core::Config LatentConfig(const std::string& precision) {
+  core::Config config = FamilyConfig("deepseek_v3", precision);
+  config.rollout.cache = "latent";
+  config.data.sequence_length = 160;  // more than one block of keys
+  return config;
+}
+
+class LatentDecoding : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(LatentDecoding, LogitsAreNearThoseOfAFullForward) {
+  auto device = testing::MakeDevice("", 2);
+  auto model = testing::MakeTrainingModel(LatentConfig(GetParam()), *device);
+  const std::vector<int32_t> tokens = RandomTokens(150, 1);
+  const std::vector<float> full = FullLogits(*model, tokens);
+  auto decoder = core::Decoder::Create(*model, 1, 160);
+  ASSERT_TRUE(decoder.ok()) << decoder.status();
+  (*decoder)->Read(0, std::span(tokens).first(90));
+  double largest = 0, magnitude = 0;
+  for (size_t s = 90; s < tokens.size(); ++s) {
+    (*decoder)->Step({&tokens[s], 1});
+    for (size_t i = 0; i < 97; ++i) {
+      const float here = (*decoder)->logits().As<float>()[i], there = full[s * 97 + i];
+      largest = std::max<double>(largest, std::abs(here - there));
+      magnitude = std::max<double>(magnitude, std::abs(there));
+    }
+  }
+  EXPECT_GT(largest, 0) << "the cache is not one of latents";
+  EXPECT_LT(largest / magnitude, GetParam() == "f32" ? 1e-5 : 0.1);
+}
+
+TEST_P(LatentDecoding, DependsNeitherOnThePiecesOfThePromptNorOnTheCompany) {
+  auto device = testing::MakeDevice("", 2);
+  auto model = testing::MakeTrainingModel(LatentConfig(GetParam()), *device);
+  const std::vector<int32_t> tokens = RandomTokens(150, 1), other = RandomTokens(150, 2);
+  auto alone = core::Decoder::Create(*model, 1, 160), together = core::Decoder::Create(*model, 3, 160);
+  ASSERT_TRUE(alone.ok() && together.ok());
+  (*alone)->Read(0, std::span(tokens).first(120));
+  for (size_t s = 0; s < 10; ++s) (*together)->Step(std::vector<int32_t>{other[s], tokens[s], -1});
+  (*together)->Read(1, std::span(tokens).subspan(10, 7));
+  (*together)->Read(1, std::span(tokens).subspan(17, 103));
+  (*together)->Copy(1, 2);
+  for (size_t s = 120; s < tokens.size(); ++s) {
+    (*alone)->Step({&tokens[s], 1});
+    (*together)->Step(std::vector<int32_t>{other[s], tokens[s], tokens[s]});
+    for (int b : {1, 2}) {
+      ASSERT_EQ(std::memcmp((*together)->logits().As<float>() + b * 97, (*alone)->logits().data, 97 * 4), 0)
+          << "sequence " << b << ", token " << s;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, LatentDecoding, ::testing::Values("f32", "bf16"));
+
 }  // namespace
 }  // namespace conclave

@@ -19,8 +19,9 @@ constexpr int64_t kMaxTokens = 12;
 constexpr int64_t kMaxPrompt = 40;
 constexpr int32_t kEnd = 5;
 
-core::Config RolloutConfigOf(const std::string& precision) {
+core::Config RolloutConfigOf(const std::string& precision, const std::string& cache = "expanded") {
   core::Config config = testing::TinyConfig();
+  config.rollout.cache = cache;
   config.model.num_hidden_layers = 6;
   config.moe = {.bias_update_speed = 0, .balance_loss = 0, .mtp_weight = 0};
   config.precision = precision;
@@ -78,6 +79,7 @@ Texts Sample(const Setup& setup, const std::vector<Request>& requests) {
     ASSERT_TRUE(layout.ok()) << layout.status();
     core::Model::Options options{.precision = config.ComputePrecision(),
                                  .purpose = core::ParamSet::Purpose::kTraining,
+                                 .cache = testing::CacheOf(config),
                                  .max_positions = config.data.sequence_length};
     (*layout)->Describe(options);
     auto model = core::Model::Create(config.model, **device, options);
@@ -163,8 +165,16 @@ TEST_P(SamplerLaw, LogProbabilitiesAreThoseOfTheTrainersForward) {
   EXPECT_LT(ended, completions.size());
 }
 
-TEST_P(SamplerLaw, NoLayoutAndNoCompanyChangesASample) {
-  const core::Config config = RolloutConfigOf(GetParam());
+INSTANTIATE_TEST_SUITE_P(Precisions, SamplerLaw, ::testing::Values("f32", "bf16"));
+
+struct Cache {
+  std::string precision, cache;
+};
+
+class AnyCache : public ::testing::TestWithParam<Cache> {};
+
+TEST_P(AnyCache, NoLayoutAndNoCompanyChangesASample) {
+  const core::Config config = RolloutConfigOf(GetParam().precision, GetParam().cache);
   const std::vector<Request> requests = Requests();
   const Texts expected = Sample({config, 1, 8}, requests);
   ASSERT_EQ(expected.size(), 26u);
@@ -196,7 +206,10 @@ TEST_P(SamplerLaw, NoLayoutAndNoCompanyChangesASample) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Precisions, SamplerLaw, ::testing::Values("f32", "bf16"));
+INSTANTIATE_TEST_SUITE_P(Caches, AnyCache,
+                         ::testing::Values(Cache{"f32", "expanded"}, Cache{"bf16", "expanded"}, Cache{"f32", "latent"},
+                                           Cache{"bf16", "latent"}),
+                         [](const auto& info) { return info.param.precision + "_" + info.param.cache; });
 
 TEST(DrawId, NamesEachDrawOfARun) {
   EXPECT_EQ(DrawId(0, 0, 1), 1);

@@ -51,6 +51,10 @@ inline core::Config TinyConfig() {
   return config;
 }
 
+inline core::CacheKind CacheOf(const core::Config& config) {
+  return config.rollout.cache == "latent" ? core::CacheKind::kLatent : core::CacheKind::kExpanded;
+}
+
 // Rows of 1 to 3 masked documents each, with some padding at the end of every third row.
 inline core::Batch RandomBatch(int64_t rows, int64_t length, int64_t vocabulary, uint64_t seed) {
   core::Batch batch{.rows = rows, .length = length};
@@ -115,6 +119,7 @@ inline std::unique_ptr<core::Model> MakeTrainingModel(const core::Config& config
                                    {.precision = config.ComputePrecision(),
                                     .purpose = core::ParamSet::Purpose::kTraining,
                                     .training = core::TrainingStateOf(config),
+                                    .cache = CacheOf(config),
                                     .max_positions = config.data.sequence_length,
                                     .profile = profile});
   EXPECT_TRUE(model.ok()) << model.status();

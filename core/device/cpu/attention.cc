@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // out = softmax(scale q k^T, keys up to the query's own) v, one block of keys after the other (FlashAttention, Dao
 // 2022). A work item is up to 256 (query, head) rows that read the same key head: the panels of a key block are packed
-// once for all of them, then groups of 64 rows pass over it. Per row and block, with m the largest q k so far and
-// weights w = e^(scale (q k - m')):
+// once for all of them, then groups of 64 rows pass over it. When decoding it is all heads of a sequence, which take
+// turns at each block: its keys and values stand beside each other. Per row and block, with m the largest q k so far
+// and weights w = e^(scale (q k - m')):
 //   m' = max(m, block),  f = e^(scale (m - m')),  l' = l f + sum of w,  acc' = acc f + w v,  at the end out = acc / l;
 // w is rounded to the compute dtype for the product, not for the sum.
 #include "core/device/cpu/attention_block.h"
@@ -17,15 +18,24 @@ constexpr int64_t kItemRows = 256;
 constexpr int64_t kGroupRows = 64;
 constexpr float kMasked = -__builtin_inff();
 
-// Queries of an item.
-int64_t ItemQueries(const AttentionSizes& sizes) { return std::max<int64_t>(1, kItemRows / sizes.Group()); }
+// What is cut into items: runs of queries, by runs of key heads.
+struct Items {
+  int64_t queries, parts, heads;  // of an item; of a row; of an item
+
+  Items(const AttentionSizes& sizes, int threads)
+      : queries(std::clamp<int64_t>(kItemRows / sizes.Group(), 1, std::max<int64_t>(1, sizes.queries))),
+        parts((sizes.queries + queries - 1) / queries),
+        heads(sizes.queries == 1 && sizes.batch >= 2 * threads ? sizes.key_heads : 1) {}
+  int64_t Rows(const AttentionSizes& sizes) const { return queries * sizes.Group(); }  // of a head
+  int64_t Count(const AttentionSizes& sizes) const { return parts * sizes.batch * (sizes.key_heads / heads); }
+};
 
 template <class T>
 struct Scratch {
-  Scratch(const AttentionSizes& sizes, void* memory)
+  Scratch(const AttentionSizes& sizes, const Items& items, void* memory)
       : carver(memory),
         padded_depth(PanelSteps<T>(sizes.depth) * kStepDepth<T>),
-        rows(ItemQueries(sizes) * sizes.Group()),
+        rows(items.heads * items.Rows(sizes)),
         q(carver.Take<Operand<T>>(rows * padded_depth)),
         keys(carver.Take<T>(kKeyBlock * sizes.depth)),
         key_panels(carver.Take<Operand<T>>(2 * PanelElements<T>(sizes.depth))),
@@ -35,6 +45,16 @@ struct Scratch {
         sums(carver.Take<float>(rows * sizes.width)),
         largest(carver.Take<float>(rows)),
         total(carver.Take<float>(rows)) {}
+
+  // The same with what belongs to rows from `row` on.
+  Scratch From(int64_t row, const AttentionSizes& sizes) const {
+    Scratch out = *this;
+    out.q += row * padded_depth;
+    out.sums += row * sizes.width;
+    out.largest += row;
+    out.total += row;
+    return out;
+  }
 
   Carver carver;
   int64_t padded_depth, rows;
@@ -89,30 +109,37 @@ class RunForward {
              const Scratch<T>& scratch)
       : args_(args), b_(b), g_(g), run_(run), sizes_(sizes), scratch_(scratch) {}
 
-  void Run() {
-    const int64_t rows = run_.count * sizes_.Group(), keys = run_.position + run_.count;
-    for (int64_t row = 0; row < rows; ++row) {
+  int64_t keys() const { return run_.position + run_.count; }
+
+  void Begin() {
+    for (int64_t row = 0; row < rows(); ++row) {
       PackRow<T>(At<T>(args_.q, row), sizes_.depth, scratch_.q + row * scratch_.padded_depth);
       scratch_.largest[row] = kMasked;
       scratch_.total[row] = 0;
     }
-    for (int64_t first = 0; first < keys; first += kKeyBlock) {
-      const int64_t first_row = std::max<int64_t>(0, first - run_.position) * sizes_.Group();  // that sees the block
-      if constexpr (kHasFewRows<T>) {
-        if (rows <= kFewRows) {
-          FewRows(first, first_row, rows - first_row);
-          continue;
+  }
+  // The keys from `first` on.
+  void Block(int64_t first) {
+    const int64_t first_row = std::max<int64_t>(0, first - run_.position) * sizes_.Group();  // that sees the block
+    if constexpr (kHasFewRows<T>) {
+      if (rows() <= kMostFewRows) {
+        for (int64_t row = first_row; row < rows(); row += kFewRows) {
+          FewRows(first, row, std::min<int64_t>(kFewRows, rows() - row));
         }
-      }
-      PackBlock(first, std::min(kKeyBlock, keys - first));
-      for (int64_t row = first_row; row < rows; row += kGroupRows) {
-        RowGroup(first, row, std::min(kGroupRows, rows - row));
+        return;
       }
     }
-    for (int64_t row = 0; row < rows; ++row) Finish(row);
+    PackBlock(first, std::min(kKeyBlock, keys() - first));
+    for (int64_t row = first_row; row < rows(); row += kGroupRows) {
+      RowGroup(first, row, std::min(kGroupRows, rows() - row));
+    }
+  }
+  void End() {
+    for (int64_t row = 0; row < rows(); ++row) Finish(row);
   }
 
  private:
+  int64_t rows() const { return run_.count * sizes_.Group(); }
   // Rows are ordered by query, then head: those of a tile see almost the same keys.
   template <class E>
   E* At(const Tensor& x, int64_t row) const {
@@ -177,8 +204,21 @@ class RunForward {
                              scratch_.scores);
       Softmax(first, row, 0, rows);
       AddFewValues<T, num_rows>(ValueRows<T>(args_, b_, g_, key), count, sizes_.width, scratch_.weights,
-                                scratch_.sums + row * sizes_.width, first > 0);
+                                scratch_.sums + row * sizes_.width, first > 0,
+                                row + rows == this->rows() ? WhatIsNext(first) : KeysAhead());
     });
+  }
+
+  // This head's share of the keys behind those from `first` on, or of the next sequence's. Values stand between
+  // them.
+  KeysAhead WhatIsNext(int64_t first) const {
+    const int64_t left = std::min(kKeyBlock, keys() - first - kKeyBlock);
+    if (sizes_.queries > 1 || (left <= 0 && b_ + 1 == sizes_.batch)) return {};
+    const KeyParts<T> next = left > 0 ? KeysFrom<T>(args_, b_, 0, run_.first_key + first + kKeyBlock)
+                                      : KeysFrom<T>(args_, b_ + 1, 0, run_.first_key);
+    const int64_t wanted = left > 0 ? left : std::min(kKeyBlock, keys());  // sequences are about as long
+    const int64_t share = wanted * next.own.stride * static_cast<int64_t>(sizeof(T)) / sizes_.key_heads;
+    return {reinterpret_cast<const char*>(next.own.data) + g_ * share, share};
   }
 
   // From scores to weights for rows [begin, end) of the group at `row`, at most 16; what belongs to a row is one lane.
@@ -227,9 +267,10 @@ class RunForward {
 };
 
 template <class T>
-void ZeroPadding(const AttentionArgs& args, int64_t b, int64_t g, const QueryRun& run, const AttentionSizes& sizes) {
+void ZeroPadding(const AttentionArgs& args, int64_t b, int64_t g, int64_t heads, const QueryRun& run,
+                 const AttentionSizes& sizes) {
   for (int64_t s = run.begin; s < run.begin + run.count; ++s) {
-    for (int64_t h = g * sizes.Group(); h < (g + 1) * sizes.Group(); ++h) {
+    for (int64_t h = g * sizes.Group(); h < (g + heads) * sizes.Group(); ++h) {
       std::memset(args.out.As<T>() + b * args.out.stride(0) + s * args.out.stride(1) + h * args.out.stride(2), 0,
                   sizes.width * sizeof(T));
       args.lse.As<float>()[b * args.lse.stride(0) + s * args.lse.stride(1) + h * args.lse.stride(2)] = 0;
@@ -237,20 +278,40 @@ void ZeroPadding(const AttentionArgs& args, int64_t b, int64_t g, const QueryRun
   }
 }
 
+// One run of queries and the key heads of an item.
+template <class T>
+void ForwardHeads(const AttentionArgs& args, int64_t b, int64_t first_head, const QueryRun& run,
+                  const AttentionSizes& sizes, const Items& items, const Scratch<T>& scratch) {
+  const auto for_each_head = [&](const auto& body) {
+    for (int64_t i = 0; i < items.heads; ++i) {
+      const Scratch<T> own = scratch.From(i * items.Rows(sizes), sizes);
+      RunForward<T> head(args, b, first_head + i, run, sizes, own);
+      body(head);
+    }
+  };
+  for_each_head([](RunForward<T>& head) { head.Begin(); });
+  for (int64_t first = 0; first < run.position + run.count; first += kKeyBlock) {
+    for_each_head([&](RunForward<T>& head) { head.Block(first); });
+  }
+  for_each_head([](RunForward<T>& head) { head.End(); });
+}
+
 template <class T>
 void Forward(const AttentionArgs& args, ThreadPool& pool) {
   const AttentionSizes sizes(args);
-  const int64_t per_item = ItemQueries(sizes), parts = (sizes.queries + per_item - 1) / per_item;
-  const int64_t bytes = Scratch<T>(sizes, nullptr).carver.used();
+  const Items items(sizes, pool.size());
+  const int64_t bytes = Scratch<T>(sizes, items, nullptr).carver.used();
+  const int64_t head_items = sizes.key_heads / items.heads;
   // Late queries read most keys: they go first, so that no thread is left with one at the end.
-  pool.ParallelFor(parts * sizes.batch * sizes.key_heads, 1, [&](int64_t begin, int64_t end, int thread) {
-    const Scratch<T> scratch(sizes, pool.Scratch(thread, bytes));
+  pool.ParallelFor(items.Count(sizes), 1, [&](int64_t begin, int64_t end, int thread) {
+    const Scratch<T> scratch(sizes, items, pool.Scratch(thread, bytes));
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t part = parts - 1 - item / (sizes.batch * sizes.key_heads);
-      const int64_t b = item / sizes.key_heads % sizes.batch, g = item % sizes.key_heads;
-      ForEachRun(args, b, part * per_item, std::min(sizes.queries, (part + 1) * per_item), [&](const QueryRun& run) {
-        if (run.position < 0) return ZeroPadding<T>(args, b, g, run, sizes);
-        RunForward<T>(args, b, g, run, sizes, scratch).Run();
+      const int64_t part = items.parts - 1 - item / (sizes.batch * head_items);
+      const int64_t b = item / head_items % sizes.batch, g = item % head_items * items.heads;
+      const int64_t last = std::min(sizes.queries, (part + 1) * items.queries);
+      ForEachRun(args, b, part * items.queries, last, [&](const QueryRun& run) {
+        if (run.position < 0) return ZeroPadding<T>(args, b, g, items.heads, run, sizes);
+        ForwardHeads<T>(args, b, g, run, sizes, items, scratch);
       });
     }
   });

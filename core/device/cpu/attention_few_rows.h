@@ -13,7 +13,8 @@
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 
-inline constexpr int kFewRows = 4;
+inline constexpr int kFewRows = 4;          // at once
+inline constexpr int64_t kMostFewRows = 8;  // up to which it is worth transposing keys anew for each four
 
 // Where operands are pairs, the tile kernel's chain is one of pairs: panels it is.
 template <class T>
@@ -146,10 +147,23 @@ void FewScores(const KeyParts<T>& keys, int64_t count, const float* q, int64_t q
   }
 }
 
+// Memory that is read next, brought close while something else is worked on: in one run, whatever the heads. Hardware
+// does not see what comes where keys of a head stand apart, and memory is slow to jump.
+struct KeysAhead {
+  const char* data = nullptr;
+  int64_t bytes = 0;
+};
+
+// Brings the `count` bytes from `data` on close. Always inlined: see FetchRows.
+[[gnu::always_inline]] inline void FetchBytes(const void* data, int64_t count) {
+  constexpr int64_t kLine = 64;
+  for (int64_t byte = 0; byte < count; byte += kLine) __builtin_prefetch(static_cast<const char*>(data) + byte);
+}
+
 // sums[m][n] (+)= weights[m] . column n of `count` values; weights [kRows][96], sums [kRows][width].
 template <class T, int kRows>
-void AddFewValues(RowsView<T> values, int64_t count, int64_t width, const float* weights, float* sums,
-                  bool accumulate) {
+void AddFewValues(RowsView<T> values, int64_t count, int64_t width, const float* weights, float* sums, bool accumulate,
+                  const KeysAhead& ahead) {
   const auto add = [&](int64_t n, auto lanes, auto num_vectors) {
     constexpr int kCount = decltype(num_vectors)::value;
     F32x16 sum[kRows][kCount];
@@ -158,8 +172,11 @@ void AddFewValues(RowsView<T> values, int64_t count, int64_t width, const float*
         sum[m][v] = accumulate ? LoadLanes(sums + m * width + n + v * kLanes, lanes) : Set(0.0f);
       }
     }
-    for (int64_t key = 0; key < count; ++key) {
+    const char* next = ahead.data + ahead.bytes * n / width;
+    const int64_t piece = ahead.bytes * kCount * kLanes / (width * count);
+    for (int64_t key = 0; key < count; ++key, next += piece) {
       const T* value = values.data + key * values.stride + n;
+      FetchBytes(next, piece);
 #pragma GCC unroll 4
       for (int v = 0; v < kCount; ++v) {
         const F32x16 x = LoadLanes(value + v * kLanes, lanes);

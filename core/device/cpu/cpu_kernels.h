@@ -18,6 +18,7 @@ class CpuKernels final : public Kernels {
   void PackWeight(Tensor weights, const PackedWeight& forward, const PackedWeight& backward) override;
   void Gemm(const GemmArgs& args) override;
   void GroupedGemm(const GroupedGemmArgs& args) override;
+  void HeadGemm(const HeadGemmArgs& args) override;
   void WeightGrad(const WeightGradArgs& args) override;
   void BiasGrad(Tensor dy, Tensor row_offsets, const GradientTarget& target) override;
   void RmsNorm(Tensor x, Tensor gain, float eps, Tensor y, Tensor rstd) override;
@@ -43,11 +44,14 @@ class CpuKernels final : public Kernels {
   void GatherChoices(Tensor routed, const Permutation& permutation, Tensor per_choice) override;
   void Combine(const CombineArgs& args) override;
   void Embedding(Tensor table, Tensor ids, Tensor y) override;
-  void EmbeddingGrad(Tensor ids, Tensor dy, Tensor row_offsets, const GradientTarget& target, Tensor workspace) override;
+  void EmbeddingGrad(Tensor ids, Tensor dy, Tensor row_offsets, const GradientTarget& target,
+                     Tensor workspace) override;
   int64_t EmbeddingGradWorkspace(int64_t tokens, int64_t hidden) const override;
   void LinearCrossEntropy(const CrossEntropyArgs& args) override;
   int64_t CrossEntropyWorkspace(int64_t tokens, int64_t rows, int64_t hidden, int64_t vocabulary,
                                 DType dtype) const override;
+  void LinearDivergence(const DivergenceArgs& args) override;
+  int64_t DivergenceWorkspace(const DivergenceArgs& args) const override;
   void PolicyLoss(const PolicyLossArgs& args) override;
   void Sample(const SampleArgs& args) override;
   void Zero(Tensor x) override;

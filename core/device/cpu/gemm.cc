@@ -4,31 +4,32 @@
 
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/device/cpu/gemm_block.h"
+#include "core/device/cpu/lanes.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
-// Any element of a row of f32 or bf16 as floats.
-F32x16 LoadAs(const Tensor& t, int64_t index, int lanes) {
-  return t.dtype == DType::kF32 ? LoadPart(t.As<float>() + index, lanes) : LoadPart(t.As<Bf16>() + index, lanes);
+// y = round(c + bias + addend) for `rows` rows from `row` on and `columns` columns from `column` on. A: of the addend.
+template <class A, class Y>
+void FinishAs(const GemmArgs& gemm, int64_t row, int64_t rows, int64_t column, int columns, const float* c) {
+  const float* bias = gemm.bias ? gemm.bias.As<float>() + column : nullptr;
+  for (int64_t m = row; m < row + rows; ++m, c += kPanelColumns) {
+    const A* addend = gemm.addend ? gemm.addend.As<A>() + m * gemm.addend.stride(0) + column : nullptr;
+    Y* y = gemm.y.As<Y>() + m * gemm.y.stride(0) + column;
+    ForEachVector(columns, [&](int64_t n, auto lanes) {
+      F32x16 sum = LoadLanes(c + n, lanes);
+      if (bias) sum = sum + LoadLanes(bias + n, lanes);
+      if (addend) sum = sum + LoadLanes(addend + n, lanes);
+      StoreLanes(y + n, sum, lanes);
+    });
+  }
 }
 
-// y = round(c + bias + addend) for `rows` rows from `row` on and `columns` columns from `column` on.
 void Finish(const GemmArgs& gemm, int64_t row, int64_t rows, int64_t column, int columns, const float* c) {
-  for (int64_t m = 0; m < rows; ++m) {
-    for (int n = 0; n < columns; n += kLanes) {
-      const int lanes = columns - n < kLanes ? columns - n : kLanes;
-      F32x16 sum = Load(c + m * kPanelColumns + n);
-      if (gemm.bias) sum = sum + LoadAs(gemm.bias, column + n, lanes);
-      if (gemm.addend) sum = sum + LoadAs(gemm.addend, (row + m) * gemm.addend.stride(0) + column + n, lanes);
-      const int64_t out = (row + m) * gemm.y.stride(0) + column + n;
-      if (gemm.y.dtype == DType::kF32) {
-        StorePart(gemm.y.As<float>() + out, sum, lanes);
-      } else {
-        StorePart(gemm.y.As<Bf16>() + out, sum, lanes);
-      }
-    }
-  }
+  DispatchFloat(gemm.addend ? gemm.addend.dtype : DType::kF32, [&](auto addend) {
+    DispatchFloat(gemm.y.dtype,
+                  [&](auto y) { FinishAs<decltype(addend), decltype(y)>(gemm, row, rows, column, columns, c); });
+  });
 }
 
 // Brings rows of y or of the addend close while their products are being computed.
@@ -103,13 +104,11 @@ class PanelProduct {
   // What to fetch during the chunk of `count` steps from `first` on: at the first panel the next rows of x, later what
   // comes next of the panels.
   Ahead WhatIsNext(int64_t first, int64_t count) const {
-    constexpr int64_t kStepBytes = sizeof(float), kLine = 64, kRowLines = 8,
-                      kPanelLines = kPanelColumns * kStepBytes / kLine;
+    constexpr int64_t kStepBytes = sizeof(float);
     if (panel_ == 0 && x_.stride == steps_) {
-      const Operand<T>* next = x_.data + (rows_ * steps_ + first * rows_) * kStepDepth<T>;
-      return {next, kRowLines * kLine, kRowLines};
+      return {x_.data + (rows_ * steps_ + first * rows_) * kStepDepth<T>, rows_ * count * kStepBytes};
     }
-    return {b_ + (first + count) * kPanelColumns * kStepDepth<T>, kPanelColumns * kStepBytes, kPanelLines};
+    return {b_ + (first + count) * kPanelColumns * kStepDepth<T>, kPanelColumns * count * kStepBytes};
   }
 
   const GemmArgs& gemm_;

@@ -63,8 +63,8 @@ struct Block {
   int64_t steps, a_row_stride, a_step_stride, ldc;
   int last_lanes;
   bool accumulate;
-  const char* ahead;  // lines to fetch
-  int64_t ahead_stride;
+  const char* ahead;     // memory to fetch
+  int64_t ahead_stride;  // bytes for each step
 };
 
 template <class T, int kRows, int kRegisters>
@@ -116,7 +116,7 @@ void MultiplyBlock(const Block& block, const T* a, const T* panel, float* c) {
                 : whole(v)        ? LoadRegister(from)
                                   : LoadRegister(from, block.last_lanes);
   });
-  const char* ahead = block.ahead ? block.ahead : reinterpret_cast<const char*>(panel);
+  const char* ahead = block.ahead;
 #pragma GCC unroll 4  // the end of the loop costs a misprediction, and a step is only 12 or 24 multiply-adds
   for (int64_t s = 0; s < block.steps; ++s) {
     _mm_prefetch(ahead, _MM_HINT_T1);
@@ -160,20 +160,20 @@ void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_ro
               const T* panel, float* c, int64_t ldc, bool accumulate, Ahead ahead) {
   constexpr int kDepth = static_cast<int>(sizeof(float) / sizeof(T));
   const int all = (columns + kWidth - 1) / kWidth, most = BlockRegisters(rows);
-  constexpr int64_t kLine = 64;  // bytes
   Block block = {steps, a_row_stride, a_step_stride, ldc, kWidth, accumulate, nullptr, 0};
-  const int64_t lines = ahead.first ? ahead.lines : 0;
-  int64_t line = 0;
+  const int64_t blocks = (all + most - 1) / most * ((rows + BlockRows(most) - 1) / BlockRows(most));
+  const int64_t share = blocks * steps > 0 ? ahead.bytes / (blocks * steps) : 0;
+  block.ahead = static_cast<const char*>(ahead.first ? ahead.first : panel);
+  block.ahead_stride = share;
   for (int v = 0; v < all; v += most) {
     const int registers = all - v < most ? all - v : most, last = columns - (v + registers - 1) * kWidth;
     const int64_t block_rows = BlockRows(registers);
     block.last_lanes = last < kWidth ? last : kWidth;
     for (int64_t m = 0; m < rows; m += block_rows) {
       const int64_t here = rows - m < block_rows ? rows - m : block_rows;
-      block.ahead = line < lines ? static_cast<const char*>(ahead.first) + line++ * kLine : nullptr;
-      block.ahead_stride = block.ahead ? ahead.stride : 0;
       kBlocks<T>[static_cast<size_t>((here - 1) * kTileRegisters + registers - 1)](
           block, a + m * a_row_stride * kDepth, panel + v * kWidth * kDepth, c + m * ldc + v * kWidth);
+      block.ahead += share * steps;
     }
   }
 }

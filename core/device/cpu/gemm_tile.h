@@ -31,13 +31,12 @@ inline constexpr int64_t kTileSteps = 1024;
 inline constexpr int64_t kTileSteps = 128;
 #endif
 
-// Memory to bring into the second-level cache meanwhile: in each block of registers one of `lines` neighbouring cache
-// lines, from the one at `first` on, and one every `stride` bytes, one per step. Any address is allowed. Tiles have
-// load slots to spare, and what comes next is often in memory, at 3 bytes per cycle.
+// Memory to bring into the second-level cache meanwhile, evenly over the steps of all blocks of registers: what comes
+// next is often in memory, which gives 3 bytes per cycle, and asking for more at once only makes loads wait. Any
+// address is allowed.
 struct Ahead {
   const void* first = nullptr;
-  int64_t stride = 0;
-  int lines = 1;
+  int64_t bytes = 0;
 };
 
 // Brings `rows` rows of memory close: what a tile will write when it ends (stores that miss would stop the next one).

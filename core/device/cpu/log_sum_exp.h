@@ -25,8 +25,13 @@ struct LogSumExp {
   float max = -__builtin_inff();
   float sum = 0;  // of exp(logit - max)
 
+  // How a block joined the others, for sums of more that go the same way: terms of the block are e^(logit - shift).
+  struct Joined {
+    float shift, before, block;  // factors of the sums before and of the block's
+  };
+
   // The next block; 0 <= n <= kVocabularyBlock.
-  void AddBlock(const float* logits, int64_t n) {
+  Joined AddBlock(const float* logits, int64_t n) {
     const F32x16 nothing = Set(-__builtin_inff());
     const int64_t whole = n - n % kLanes;
     const int rest = static_cast<int>(n - whole);
@@ -35,25 +40,27 @@ struct LogSumExp {
     for (int64_t i = 0; i < whole; i += kLanes) largest = Max(Load(logits + i), largest);
     const float block_max = Largest(Max(last, largest));
     // With -infinity in all places l - m would be NaN; any finite m gives the right sum, 0.
-    const F32x16 shift = Set(block_max == -__builtin_inff() ? 0.0f : block_max);
+    const float finite = block_max == -__builtin_inff() ? 0.0f : block_max;
+    const F32x16 shift = Set(finite);
     F32x16 lanes = Set(0.0f);
     for (int64_t i = 0; i < whole; i += kLanes) lanes = lanes + Exp(Load(logits + i) - shift);
     lanes = lanes + Exp(last - shift);
-    Join(block_max, Sum(lanes));
+    Joined joined = Join(block_max, Sum(lanes));
+    joined.shift = finite;
+    return joined;
   }
 
   // max + log(sum), rounded once.
   float Value() const { return static_cast<float>(static_cast<double>(max) + ExactLog(static_cast<double>(sum))); }
 
  private:
-  void Join(float block_max, float block_sum) {
+  Joined Join(float block_max, float block_sum) {
     const float joined = block_max > max ? block_max : max;
-    if (joined == -__builtin_inff()) {
-      sum = sum + block_sum;
-    } else {
-      sum = sum * ExpScalar(max - joined) + block_sum * ExpScalar(block_max - joined);
-    }
+    Joined factors = {.shift = 0, .before = 1, .block = 1};
+    if (joined != -__builtin_inff()) factors = {0, ExpScalar(max - joined), ExpScalar(block_max - joined)};
+    sum = sum * factors.before + block_sum * factors.block;
     max = joined;
+    return factors;
   }
 };
 

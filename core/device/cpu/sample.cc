@@ -116,8 +116,8 @@ void KeepMinP(float p, const Candidates& c) {  // the best candidate has weight 
   }
 }
 
-int32_t Draw(double uniform, const Candidates& c) {
-  const double target = uniform * TotalWeight(c);
+// The first candidate with which the sum of the weights exceeds the target.
+int32_t Draw(double target, const Candidates& c) {
   double sum = 0;
   int32_t last = 0;
   for (int32_t i = 0; i < c.vocabulary; ++i) {
@@ -134,8 +134,12 @@ double UniformDouble(uint64_t key, int64_t draw_id) {
   return static_cast<double>((static_cast<uint64_t>(words[1]) << 32 | words[0]) >> 11) * 0x1p-53;
 }
 
-// ln W - sum w (l - max) / W, W = sum w: the entropy of the whole vocabulary, while weights are those of it.
-double Entropy(float max, const Candidates& c) {
+// W = sum w, as TotalWeight, and ln W - sum w (l - max) / W: the entropy of the whole vocabulary, while weights are
+// those of it.
+struct Mass {
+  double weight = 0, entropy = 0;
+};
+Mass MassOf(float max, const Candidates& c) {
   double total = 0, mean = 0;
   for (int64_t i = 0; i < c.vocabulary; ++i) {
     if (c.weights[i] == 0) continue;
@@ -143,24 +147,33 @@ double Entropy(float max, const Candidates& c) {
     total += weight;
     mean += weight * (static_cast<double>(c.logits[i]) - static_cast<double>(max));
   }
-  return ExactLog(total) - mean / total;
+  return {total, ExactLog(total) - mean / total};
 }
+
+bool HasFilters(const SampleArgs& args) { return args.top_k > 0 || args.top_p < 1 || args.min_p > 0; }
 
 struct Drawing {
   int32_t token = 0;
   float log_prob = 0, filtered_log_prob = 0, entropy = 0;
 };
 
-Drawing DrawFiltered(const SampleArgs& args, const LogSumExp& lse, int64_t draw_id, const Candidates& c) {
+Drawing DrawOne(const SampleArgs& args, const LogSumExp& lse, int64_t draw_id, const Candidates& c) {
   Drawing drawing;
   FillWeights(lse.max, c);
-  if (args.entropy) drawing.entropy = static_cast<float>(Entropy(lse.max, c));
+  const Mass mass = args.entropy ? MassOf(lse.max, c) : Mass{.weight = TotalWeight(c)};
+  drawing.entropy = static_cast<float>(mass.entropy);
+  const double uniform = UniformDouble(args.key, draw_id);
+  if (!HasFilters(args)) {
+    drawing.token = Draw(uniform * mass.weight, c);
+    return drawing;
+  }
   if (args.top_k > 0) KeepTopK(args.top_k, c);
   if (args.top_p < 1) KeepTopP(static_cast<double>(args.top_p), c);
   if (args.min_p > 0) KeepMinP(args.min_p, c);
-  drawing.token = Draw(UniformDouble(args.key, draw_id), c);
+  const double total = TotalWeight(c);
+  drawing.token = Draw(uniform * total, c);
   const double logit = c.logits[drawing.token];
-  drawing.filtered_log_prob = static_cast<float>(logit - static_cast<double>(lse.max) - ExactLog(TotalWeight(c)));
+  drawing.filtered_log_prob = static_cast<float>(logit - static_cast<double>(lse.max) - ExactLog(total));
   return drawing;
 }
 
@@ -172,7 +185,6 @@ void CpuKernels::Sample(const SampleArgs& args) {
   CHECK_GE(vocabulary, 1);
   CHECK(args.temperature >= 0 && args.top_p >= 0 && args.min_p <= 1);
   const bool greedy = args.temperature == 0;
-  const bool filters = args.top_k > 0 || args.top_p < 1 || args.min_p > 0;
   pool_.ParallelFor(args.logits.size(0), 1, [&](int64_t begin, int64_t end, int thread) {
     const Candidates c(pool_.Scratch(thread, Candidates::ScratchBytes(vocabulary)), vocabulary);
     for (int64_t b = begin; b < end; ++b) {
@@ -183,10 +195,10 @@ void CpuKernels::Sample(const SampleArgs& args) {
       if (greedy || !usable) {
         drawing.token = Greedy(c);
       } else {
-        drawing = DrawFiltered(args, lse, args.draw_ids.As<int64_t>()[b], c);
+        drawing = DrawOne(args, lse, args.draw_ids.As<int64_t>()[b], c);
       }
       drawing.log_prob = c.logits[drawing.token] - lse.Value();
-      if (greedy || !usable || !filters) drawing.filtered_log_prob = drawing.log_prob;
+      if (greedy || !usable || !HasFilters(args)) drawing.filtered_log_prob = drawing.log_prob;
       args.tokens.As<int32_t>()[b] = drawing.token;
       args.log_probs.As<float>()[b] = drawing.log_prob;
       if (args.filtered_log_probs) args.filtered_log_probs.As<float>()[b] = drawing.filtered_log_prob;

@@ -95,7 +95,41 @@ TEST(Config, EachRuleOfRejectionNamesKeyValueAndReason) {
                   {"distill.keep=5", "distill.keep: 5 is more than the distill.samples, 4"},
                   {"reject.keep=5", "ok"},
                   {"sft.loss=x", "sft.loss: x is unknown"},
+                  {"data.sequence_length=100", "data.sequence_length: 100 has no room for a prompt"},
+                  {"distill.loss=kl", "distill.loss: kl is unknown; choose from samples, forward_kl, reverse_kl"},
+                  {"distill.source=both", "distill.source: both is unknown; choose from teacher, student"},
+                  {"distill.source=student", "distill.source: student needs a teacher that judges each token"},
+                  {"distill.temperature=0", "distill.temperature: 0.0 must be above 0"},
+                  {"distill.temperature=2", "distill.temperature: 2.0 has no effect with distill.loss: samples"},
+                  {"rollout.temperature=0.7", "ok"}});
+  ExpectMessages(std::string("stage: distill\nteacher: a\ndistill: {loss: forward_kl, temperature: 2}\n") + kTask,
+                 {{"rollout.temperature=0.7", "ok"}, {"reward=[]", "reward: nothing says what a response is worth"}});
+  ExpectMessages(std::string("stage: distill\nteacher: a\ndistill: {loss: reverse_kl, source: student}\n") + kTask,
+                 {{"rollout.temperature=0.7", "ok"},
+                  {"reward=[]", "ok"},
+                  {"reward.0.name=x", "reward.0.name: x is unknown"},
+                  {"tasks=[]", "data.prompts: no problems to solve"},
+                  {"rollout.temperature=0", "rollout.temperature: 0.0 is greedy"},
+                  {"distill.temperature=2", "distill.temperature: 2.0 is not rollout.temperature, 1"},
+                  {"distill.prompts=8", "distill.prompts: 8 is of the teacher's samples"},
+                  {"batch.sequences=4", "batch.sequences: 4 does not go with distill.source: student, whose batch is"},
                   {"data.sequence_length=100", "data.sequence_length: 100 has no room for a prompt"}});
+}
+
+TEST(Config, AStudentOnItsOwnSamplesTakesTheStepOfAPolicyWithoutRewards) {
+  const auto config = ParseConfig(
+      "stage: distill\nteacher: a\ntasks: {name: addition}\ngrpo: {minibatches: 3, kl: {coefficient: 1}}\n"
+      "rollout: {temperature: 0.7}\ndistill: {loss: forward_kl, source: student}\n",
+      "a.yaml", {});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->distill.temperature, 0.7);
+  EXPECT_EQ(config->grpo.minibatches, 1);
+  EXPECT_EQ(config->grpo.kl.coefficient, 0);
+  EXPECT_TRUE(config->TrainsOnRollouts());
+  EXPECT_EQ(config->data.sequence_length, 1024);
+  const auto again = ParseConfig(WriteConfig(*config), "b.yaml", {});
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(WriteConfig(*again), WriteConfig(*config));
 }
 
 TEST(Config, APresetDecidesWhatIsNotGiven) {

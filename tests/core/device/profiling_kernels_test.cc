@@ -25,10 +25,12 @@ class NotingKernels final : public Kernels {
                                 DType) const override {
     return tokens + 10 * rows + 100 * hidden + 1000 * vocabulary;
   }
+  int64_t DivergenceWorkspace(const DivergenceArgs& args) const override { return args.student.rows; }
 
   void PackWeight(Tensor, const PackedWeight&, const PackedWeight&) override { Note("PackWeight"); }
   void Gemm(const GemmArgs&) override { Note("Gemm"); }
   void GroupedGemm(const GroupedGemmArgs&) override { Note("GroupedGemm"); }
+  void HeadGemm(const HeadGemmArgs&) override { Note("HeadGemm"); }
   void WeightGrad(const WeightGradArgs&) override { Note("WeightGrad"); }
   void BiasGrad(Tensor, Tensor, const GradientTarget&) override { Note("BiasGrad"); }
   void RmsNorm(Tensor, Tensor, float, Tensor, Tensor) override { Note("RmsNorm"); }
@@ -55,6 +57,7 @@ class NotingKernels final : public Kernels {
   void Embedding(Tensor, Tensor, Tensor) override { Note("Embedding"); }
   void EmbeddingGrad(Tensor, Tensor, Tensor, const GradientTarget&, Tensor) override { Note("EmbeddingGrad"); }
   void LinearCrossEntropy(const CrossEntropyArgs&) override { Note("LinearCrossEntropy"); }
+  void LinearDivergence(const DivergenceArgs&) override { Note("LinearDivergence"); }
   void PolicyLoss(const PolicyLossArgs&) override { Note("PolicyLoss"); }
   void Sample(const SampleArgs&) override { Note("Sample"); }
   void Zero(Tensor) override { Note("Zero"); }
@@ -79,6 +82,7 @@ std::vector<Call> EveryOperation() {
       [](Kernels& k) { k.PackWeight({}, {}, {}); },
       [](Kernels& k) { k.Gemm({}); },
       [](Kernels& k) { k.GroupedGemm({}); },
+      [](Kernels& k) { k.HeadGemm({}); },
       [](Kernels& k) { k.WeightGrad({}); },
       [](Kernels& k) { k.BiasGrad({}, {}, {}); },
       [](Kernels& k) { k.RmsNorm({}, {}, 0, {}, {}); },
@@ -103,6 +107,7 @@ std::vector<Call> EveryOperation() {
       [](Kernels& k) { k.Embedding({}, {}, {}); },
       [](Kernels& k) { k.EmbeddingGrad({}, {}, {}, {}, {}); },
       [](Kernels& k) { k.LinearCrossEntropy({}); },
+      [](Kernels& k) { k.LinearDivergence({}); },
       [](Kernels& k) { k.PolicyLoss({}); },
       [](Kernels& k) { k.Sample({}); },
       [](Kernels& k) { k.Zero({}); },
@@ -143,6 +148,9 @@ TEST_F(Profiling, WorkspacesAreThoseOfTheBackend) {
   EXPECT_EQ(kernels_.AttentionBackwardWorkspace(args), 7);
   EXPECT_EQ(kernels_.EmbeddingGradWorkspace(9, 2), 7);
   EXPECT_EQ(kernels_.CrossEntropyWorkspace(1, 2, 3, 4, DType::kF32), 4321);
+  DivergenceArgs divergence;
+  divergence.student.rows = 5;
+  EXPECT_EQ(kernels_.DivergenceWorkspace(divergence), 5);
 }
 
 TEST_F(Profiling, CallsAddUpWithTheirBytesAndFlops) {
