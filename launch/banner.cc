@@ -51,6 +51,7 @@ RankMemory MemoryOf(const RunParts& parts) {
   };
   for (const auto& row : parts.model->params().memory()) add(row.name, row.bytes);
   if (parts.trainer) add("activations, planned", parts.trainer->activation_bytes());
+  if (parts.trainer && parts.trainer->replay_bytes() > 0) add("choices of experts", parts.trainer->replay_bytes());
   if (parts.teacher) add("teacher and its passes", parts.teacher->bytes());
   return memory;
 }

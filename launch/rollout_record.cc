@@ -46,6 +46,7 @@ std::vector<Figure> RolloutFigures(const rl::GrpoMetrics& m, const std::vector<s
     if (m.update.policy) AddPolicy(*m.update.policy, figures);
   }
   figures.push_back({"sampler_difference", m.sampler_difference.value_or(std::nan("")), "policy"});
+  if (m.router_flips) figures.push_back({"router_flips", *m.router_flips, "policy"});
   figures.push_back({"cache_difference", m.cache_difference.value_or(std::nan("")), "policy"});
   figures.push_back({"groups", static_cast<double>(m.groups)});
   figures.push_back({"samples", static_cast<double>(m.samples)});

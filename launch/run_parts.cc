@@ -35,6 +35,15 @@ absl::Status CheckFolderModel(const core::Config& config, const core::ModelConfi
                                     config.data.sequence_length, model.max_position_embeddings, config.model.from));
 }
 
+// What of stages that draw responses a model may not be made for.
+absl::Status CheckRollouts(const core::Config& config, const core::ModelConfig& model) {
+  RETURN_IF_ERROR(CheckCache("rollout.cache", config.rollout.cache, model));
+  if (!config.ReplaysRouter()) return absl::OkStatus();
+  const std::vector<int64_t> layers = core::MoeLayers(model);
+  if (!layers.empty() && layers.front() < model.num_hidden_layers) return absl::OkStatus();
+  return UsageError("grpo.router_replay: true needs a model with experts, and this one has none; leave it out");
+}
+
 void FillIds(int32_t bos, int32_t eos, core::ModelConfig& model) {
   if (model.bos_token_id < 0) model.bos_token_id = bos;
   if (model.eos_token_id < 0) model.eos_token_id = eos;
@@ -128,7 +137,8 @@ absl::Status CreateModel(const core::Config& config, RunParts& parts) {
   ASSIGN_OR_RETURN(parts.trainer,
                    optim::Trainer::Create(*parts.model, parts.trainer_config, *parts.layout, teacher_hidden));
   parts.trainer->AskForStop([] { return StopReason(StopSignals::Requested()); });
-  return absl::OkStatus();
+  if (!config.ReplaysRouter()) return absl::OkStatus();
+  return parts.trainer->PlanReplay(config.grpo.minibatches, rl::RowsOfMinibatch(config));
 }
 
 absl::Status LoadFrom(const std::string& from, core::Model& model) {
@@ -183,13 +193,13 @@ absl::Status LoadTokenizerAndModelConfig(core::Config& config, RunParts& parts) 
     // Documents begin and end with the ids of this run's tokenizer.
     parts.model_config.bos_token_id = parts.model_config.eos_token_id = -1;
     FillIds(tokenizer.bos_id(), tokenizer.eos_id(), parts.model_config);
-    RETURN_IF_ERROR(CheckCache("rollout.cache", config.rollout.cache, parts.model_config));
-    return CheckFolderModel(config, parts.model_config);
+    RETURN_IF_ERROR(CheckFolderModel(config, parts.model_config));
+    return CheckRollouts(config, parts.model_config);
   }
   if (config.model.vocab_size == 0) config.model.vocab_size = tokenizer.vocab_size();
   FillIds(tokenizer.bos_id(), tokenizer.eos_id(), config.model);
   parts.model_config = config.model;
-  return CheckCache("rollout.cache", config.rollout.cache, parts.model_config);
+  return CheckRollouts(config, parts.model_config);
 }
 
 absl::Status CreateLayoutAndDevice(const core::Config& config, int threads, parallel::Job& job, RunParts& parts) {

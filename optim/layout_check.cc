@@ -95,10 +95,21 @@ absl::Status CreateTrainer(const LayoutTask& task, const core::Config& config, i
   ASSIGN_OR_RETURN(parts.trainer, Trainer::Create(*parts.model, config, *parts.layout, teacher_hidden));
   parts.trainer->StartEma();
   parts.trainer->SetPolicy(task.rule, task.temperature);
+  if (task.replayed_batches > 0) {
+    RETURN_IF_ERROR(parts.trainer->PlanReplay(task.replayed_batches, config.batch.sequences));
+  }
   if (!task.teacher) return absl::OkStatus();
   parts.trainer->SetTeacher({.direction = task.teacher->direction, .teacher_head = parts.teacher->head()},
                             task.temperature, parts.teacher->hidden());
   return absl::OkStatus();
+}
+
+// The first step records the choices of its own batch, as those of stage grpo do.
+StepMetrics ReplayStep(const LayoutTask& task, int64_t step, Trainer& trainer) {
+  using Use = core::RouterChoices::Use;
+  for (int64_t i = 1; step == 1 && i < task.replayed_batches; ++i) trainer.RecordChoices(task.batch(i + 1), i);
+  const int64_t batch = (step - 1) % task.replayed_batches;
+  return trainer.Step(task.batch(batch + 1), step, ReplayUse{step == 1 ? Use::kRecord : Use::kReplay, batch});
 }
 
 void AddPolicyFigures(const PolicyMetrics& p, std::vector<double>& figures) {
@@ -125,9 +136,11 @@ absl::StatusOr<LayoutOutcome> RunRank(const LayoutTask& task, const LayoutChoice
   for (int64_t step = 1; step <= task.steps; ++step) {
     const core::Batch batch = task.batch(step);
     if (parts.teacher) parts.teacher->Compute(batch);
-    const StepMetrics m = parts.trainer->Step(batch, step);
+    const StepMetrics m =
+        task.replayed_batches > 0 ? ReplayStep(task, step, *parts.trainer) : parts.trainer->Step(batch, step);
     outcome.figures.insert(outcome.figures.end(),
-                           {m.loss, m.mtp_loss, m.balance_loss, m.total_loss, m.grad_norm, m.load_imbalance});
+                           {m.loss, m.mtp_loss, m.balance_loss, m.total_loss, m.grad_norm, m.load_imbalance,
+                            static_cast<double>(m.replayed), static_cast<double>(m.flips)});
     if (m.teacher_kl) outcome.figures.push_back(*m.teacher_kl);
     if (m.policy) AddPolicyFigures(*m.policy, outcome.figures);
   }

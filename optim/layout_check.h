@@ -44,6 +44,9 @@ struct LayoutTask {
   core::PolicyRule rule = {};                            // of batches that a policy learns from
   float temperature = 1;                                 // of these, of a teacher, and of the last batch
   std::optional<TaskTeacher> teacher = {};
+  // Router replay: above 0 steps take the first so many batches in turns, with the experts that the first weights
+  // choose.
+  int64_t replayed_batches = 0;
 };
 
 struct LayoutOutcome {

@@ -29,7 +29,8 @@ struct Trainer::Totals {
   static constexpr int64_t kStop = kBadRows + 1;            // ranks that ask to stop, by reason
   static constexpr int64_t kZ = kStop + 1 + kMaxStopReason;
   static constexpr int64_t kTeacher = kZ + 1;
-  static constexpr int64_t kLoss = kTeacher + 1;  // by depth, then balance by MoE block, then what a policy leaves
+  static constexpr int64_t kFlips = kTeacher + 1;  // choices that replay has kept from changing
+  static constexpr int64_t kLoss = kFlips + 1;     // by depth, then balance by MoE block, then what a policy leaves
 };
 
 int64_t RowsOfStep(const core::BatchConfig& batch, int64_t step) {
@@ -98,6 +99,7 @@ absl::Status Trainer::AllocateStatistics(int64_t rows, int64_t teacher_hidden) {
     if (moe_blocks > 0) s.load = sums.Slice(0, 0, moe_blocks * experts).Reshape({moe_blocks, experts});
     totals_ = sums.Slice(0, moe_blocks * experts, num_totals);
     limbs_ = totals_.Slice(0, Totals::kNorm, core::kNormLimbs);
+    flips_ = totals_.Slice(0, Totals::kFlips, 1);
     all_sums_ = sums;
   };
   allocate();
@@ -123,10 +125,32 @@ void Trainer::ZeroStatistics() {
   kernels.Zero(model_.params().flag());
 }
 
-void Trainer::RunMicroBatches(const core::Batch& batch) {
+void Trainer::RunMicroBatches(const core::Batch& batch, const core::RouterChoices& choices) {
   // The config of a trainer says whether policies learn with it: memory for them is planned.
   CHECK(!batch.policy || statistics_.policy);
-  executor_->Train(batch, Weights(batch), statistics_, [this](const core::Stage& stage) { sync_.BeginReduce(stage); });
+  core::StepStatistics statistics = statistics_;
+  statistics.choices = choices;
+  executor_->Train(batch, Weights(batch), statistics, [this](const core::Stage& stage) { sync_.BeginReduce(stage); });
+}
+
+absl::Status Trainer::PlanReplay(int64_t batches, int64_t rows) {
+  const int64_t length = layout_.executor_options().length;
+  ASSIGN_OR_RETURN(replay_, RouterReplay::Create(model_, batches, executor_->Split(rows).MostRows(), length));
+  return absl::OkStatus();
+}
+
+core::RouterChoices Trainer::ChoicesOf(const core::Batch& batch, const std::optional<ReplayUse>& replay) const {
+  if (!replay) return {};
+  CHECK(replay_ != nullptr);
+  core::RouterChoices choices = replay_->Choices(*replay, executor_->Split(batch.rows).Rows(layout_.place().data));
+  if (replay->use == core::RouterChoices::Use::kReplay) choices.flips = flips_;
+  return choices;
+}
+
+void Trainer::RecordChoices(const core::Batch& batch, int64_t number) {
+  core::StepStatistics choices_alone;
+  choices_alone.choices = ChoicesOf(batch, ReplayUse{core::RouterChoices::Use::kRecord, number});
+  executor_->Evaluate(batch, 1, choices_alone);
 }
 
 // Losses of this rank's rows as integers of one unit. One that is so large that a sum of batch_rows such could leave
@@ -273,14 +297,24 @@ void Trainer::ReadMetrics(const core::Batch& batch, StepMetrics& metrics) {
   if (!rows_are_good) metrics.loss = metrics.total_loss = std::nan("");
 }
 
-StepMetrics Trainer::Step(const core::Batch& batch, int64_t step) {
+// Each token that a block has routed was counted for every expert it went to.
+void Trainer::ReadFlips(StepMetrics& metrics) {
+  const core::ModelConfig& model = model_.config();
+  int64_t blocks = 0;  // those of multi-token prediction follow them
+  for (int64_t layer = 0; layer < model.num_hidden_layers; ++layer) blocks += model.IsMoe(layer);
+  const auto load = std::span<const int64_t>(sums_).first(static_cast<size_t>(blocks * model.n_routed_experts));
+  metrics.replayed = std::accumulate(load.begin(), load.end(), int64_t{0}) / model.num_experts_per_tok;
+  metrics.flips = host_totals()[Totals::kFlips];
+}
+
+StepMetrics Trainer::Step(const core::Batch& batch, int64_t step, const std::optional<ReplayUse>& replay) {
   CHECK_LE(batch.rows, config_.batch.sequences);
   const core::TraceScope scope(trace_, "step", "step");
   StepMetrics metrics{.step = step};
   metrics.lr = LearningRate(config_.optim, step, config_.train.steps);
   metrics.tokens = batch.rows * batch.length;
   ZeroStatistics();
-  RunMicroBatches(batch);
+  RunMicroBatches(batch, ChoicesOf(batch, replay));
   {
     const core::TraceScope reduce(trace_, "step", "reduce");
     sync_.EndReduce();
@@ -290,6 +324,7 @@ StepMetrics Trainer::Step(const core::Batch& batch, int64_t step) {
   }
   SumOverRanks(batch);
   ReadMetrics(batch, metrics);
+  if (replay && replay->use == core::RouterChoices::Use::kReplay) ReadFlips(metrics);
   for (size_t i = 0; i < expert_load_.size(); ++i) expert_load_[i] += sums_[i];
   if (metrics.finite) {
     Update(metrics.grad_norm, metrics.lr, step);

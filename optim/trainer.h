@@ -18,6 +18,7 @@
 #include "core/model/batch.h"
 #include "core/model/model.h"
 #include "optim/policy_metrics.h"
+#include "optim/router_replay.h"
 #include "parallel/executor.h"
 #include "parallel/grad_sync.h"
 #include "parallel/layout.h"
@@ -36,6 +37,8 @@ struct StepMetrics {
   bool finite = true;                   // false: the step was void and changed nothing
   int stop_reason = 0;                  // greatest answer to AskForStop; 0: none
   double load_imbalance = 0;            // largest expert load / mean, worst block; 0 without experts
+  int64_t replayed = 0;                 // choices of experts that were replayed, one of each token and MoE block
+  int64_t flips = 0;                    // of these, which would be another without replay
   std::optional<PolicyMetrics> policy;  // of a batch that a policy learns from; its loss is then part of total_loss
   // With a teacher: mean divergence from it over labels, nats; then it is part of total_loss, and no other head's loss.
   std::optional<double> teacher_kl;
@@ -63,7 +66,15 @@ class Trainer {
 
   // One optimizer step. A void one (a loss or gradient that is not finite or out of range) changes no weight, moment,
   // average or bias. batch.rows <= batch.sequences of the config.
-  StepMetrics Step(const core::Batch& batch, int64_t step);
+  // With `replay` it records to which experts tokens go, or sends them where a batch of the same rows has sent them.
+  StepMetrics Step(const core::Batch& batch, int64_t step, const std::optional<ReplayUse>& replay = std::nullopt);
+
+  // Memory for router replay of `batches` batches of up to `rows` rows over all ranks, whose choices of experts are
+  // there at the same time.
+  absl::Status PlanReplay(int64_t batches, int64_t rows);
+  // A forward pass that keeps the choices of the present weights for a later step on the batch with this number. They
+  // are those of a step on it now, to the bit.
+  void RecordChoices(const core::Batch& batch, int64_t number);
 
   // How a policy learns from batches that have `policy`, from the next step on: one rank's choice must be that of all.
   // The temperature is that of its samples.
@@ -97,6 +108,7 @@ class Trainer {
   core::PassMemory planned_memory() const { return executor_->planned(); }
   core::PassMemory measured_memory() const { return executor_->measured(); }
   int64_t activation_bytes() const { return executor_->activation_bytes(); }
+  int64_t replay_bytes() const { return replay_ ? replay_->bytes() : 0; }
   bool MeasuredAsPlanned() const { return executor_->MeasuredAsPlanned(); }  // on this rank
   parallel::Executor& executor() { return *executor_; }
   // Tokens of each expert over all ranks and all steps of this trainer, [MoE blocks, experts].
@@ -120,13 +132,16 @@ class Trainer {
         sync_(model, layout.holders()) {}
   absl::Status AllocateStatistics(int64_t rows, int64_t teacher_hidden);
   void ZeroStatistics();
-  void RunMicroBatches(const core::Batch& batch);
+  void RunMicroBatches(const core::Batch& batch, const core::RouterChoices& choices = {});
+  // Of a pass over the batch; empty where it does not replay.
+  core::RouterChoices ChoicesOf(const core::Batch& batch, const std::optional<ReplayUse>& replay) const;
   // What ranks add up to know the step: integers, so that the order of ranks is no matter.
   void SumOverRanks(const core::Batch& batch);
   int64_t SumOfRows(const core::Tensor& per_row, int64_t index, int64_t local_rows, int64_t batch_rows);
   void SumPolicyRows(int64_t local_rows, int64_t batch_rows);
   void Update(double grad_norm, double lr, int64_t step);
   void ReadMetrics(const core::Batch& batch, StepMetrics& metrics);
+  void ReadFlips(StepMetrics& metrics);
   core::LossWeights Weights(const core::Batch& batch) const;
 
   core::Model& model_;
@@ -137,11 +152,13 @@ class Trainer {
   parallel::GradSync sync_;
   std::unique_ptr<parallel::Executor> executor_;
   std::unique_ptr<core::DeviceBuffer> step_memory_;
+  std::unique_ptr<RouterReplay> replay_;
   core::StepStatistics statistics_;
   core::Tensor limbs_;  // i64 [kNormLimbs]: of the shards of this rank
   struct Totals;
   core::Tensor totals_;             // i64 [...]: losses, norm and flags, Totals
   core::Tensor all_sums_;           // i64 [...]: load of experts, then totals_: what is added over ranks
+  core::Tensor flips_;              // i64 [1]: of the tokens of this rank
   core::Tensor maxima_;             // i64 [kPolicyMaxima]: what ranks take the greatest of
   std::vector<double> row_losses_;  // on the host, kept from step to step
   std::vector<double> policy_rows_;

@@ -142,16 +142,22 @@ const core::PassShape& Executor::ShapeOf(const Step& step, const Action& action)
   return shape_;
 }
 
-PassSlots& Executor::SlotsOf(int stage) {
+size_t Executor::PlaceOf(int stage) const {
   const auto place = std::find(stage_numbers_.begin(), stage_numbers_.end(), stage);
   CHECK(place != stage_numbers_.end());
-  return *slots_[place - stage_numbers_.begin()];
+  return static_cast<size_t>(place - stage_numbers_.begin());
 }
 
-core::StepStatistics Executor::StatisticsOf(const Step& step, int micro) const {
+core::StepStatistics Executor::StatisticsOf(const Step& step, const Action& action) const {
   const int64_t rows = step.split.Rows(options_.data_rank);
-  const int64_t begin = std::min(micro * step.split.micro_rows, rows);
-  return step.statistics.Rows(begin, step.split.MicroRows(options_.data_rank, micro));
+  const int64_t begin = std::min(action.micro * step.split.micro_rows, rows);
+  core::StepStatistics out = step.statistics.Rows(begin, step.split.MicroRows(options_.data_rank, action.micro));
+  if (!out.choices) return out;
+  const size_t place = PlaceOf(action.stage);
+  int64_t first = 0;  // of the MoE blocks of the stage among those of all stages here
+  for (size_t i = 0; i < place; ++i) first += slots_[i]->stage().num_body_moe_blocks();
+  out.choices.experts = out.choices.experts.Slice(0, first, slots_[place]->stage().num_body_moe_blocks());
+  return out;
 }
 
 void Executor::ExpectMessages(const Step& step, const Cell& cell) {
@@ -200,7 +206,7 @@ void Executor::EndForward(const Step& step, const Action& action, PassSlot& slot
   const core::TraceAt at(options_.trace, {action.stage, action.micro});
   const core::TraceScope scope(options_.trace, "phase", "F end");
   PassSlots& slots = SlotsOf(action.stage);
-  slots.stage().EndForward(forward_lane_.lane, slot.pass, step.weights, StatisticsOf(step, action.micro), slot.saved);
+  slots.stage().EndForward(forward_lane_.lane, slot.pass, step.weights, StatisticsOf(step, action), slot.saved);
   slots.Leave(slot, forward_lane_);
   const Schedule& schedule = step.plan.schedule;
   if (action.stage + 1 == schedule.num_stages) return;
@@ -244,7 +250,7 @@ void Executor::EndBackward(const Step& step, const Action& action, PassSlot& slo
 
 ForwardWork Executor::ForwardOf(const Step& step, const Action& action, PassSlot& slot) {
   return {{SlotsOf(action.stage).stage(), forward_lane_.lane, slot.pass, slot.saved, {action.stage, action.micro}},
-          StatisticsOf(step, action.micro)};
+          StatisticsOf(step, action)};
 }
 
 BackwardWork Executor::BackwardOf(const Step& step, const Action& action, PassSlot& slot) {
@@ -303,8 +309,7 @@ void Executor::Train(const core::Batch& batch, const core::LossWeights& weights,
     if (action.verb != Verb::kBackward && action.verb != Verb::kBackwardWeight) return;
     PassSlots& slots = SlotsOf(action.stage);
     slots.Release(slots.Find(action.micro));
-    const auto place = std::find(stage_numbers_.begin(), stage_numbers_.end(), action.stage) - stage_numbers_.begin();
-    if (--num_passes_left_[place] == 0) stage_done(slots.stage());
+    if (--num_passes_left_[PlaceOf(action.stage)] == 0) stage_done(slots.stage());
   };
   RunCells(step, [&](const Cell& cell) { ForEachAction(cell, finish); });
 }

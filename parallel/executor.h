@@ -54,7 +54,7 @@ class Executor {
              const std::function<void(const core::Stage&)>& stage_done);
   // Told of each layer's weight gradients; outlives the executor.
   void SetSink(core::GradientSink* sink) { sink_ = sink; }
-  // Forward passes alone, for their losses; logits are divided by the temperature.
+  // Forward passes alone, for their losses or choices of experts; logits are divided by the temperature.
   void Evaluate(const core::Batch& batch, float temperature, const core::StepStatistics& statistics);
 
   BatchSplit Split(int64_t batch_rows) const {
@@ -99,8 +99,10 @@ class Executor {
   // Of training or of forward passes alone; made when first asked for.
   const Plan& PlanFor(int64_t num_micro, bool training);
   const core::PassShape& ShapeOf(const Step& step, const Action& action);  // until the next call
-  PassSlots& SlotsOf(int stage);
-  core::StepStatistics StatisticsOf(const Step& step, int micro) const;
+  // Place of a stage among those of this rank.
+  size_t PlaceOf(int stage) const;
+  PassSlots& SlotsOf(int stage) { return *slots_[PlaceOf(stage)]; }
+  core::StepStatistics StatisticsOf(const Step& step, const Action& action) const;
 
   // Runs the cells in order; what the next one needs from other ranks is on its way while one runs.
   void RunCells(const Step& step, absl::FunctionRef<void(const Cell&)> cell_done);

@@ -66,6 +66,8 @@ void AddUpdate(const optim::StepMetrics& now, GrpoMetrics& metrics) {
   metrics.update.finite = before.finite && now.finite;
   metrics.update.stop_reason = std::max(before.stop_reason, now.stop_reason);
   metrics.update.tokens += before.tokens;
+  metrics.update.replayed += before.replayed;
+  metrics.update.flips += before.flips;
   if (!before.policy || !now.policy) return;
   metrics.update.policy = before.policy;
   AddPolicy(*now.policy, *metrics.update.policy);
@@ -105,6 +107,11 @@ bool NeedsLogProbs(const core::Config& config) {
 }
 
 int64_t UpdatesPerStep(const core::GrpoConfig& config) { return config.minibatches * config.passes; }
+
+int64_t RowsOfMinibatch(const core::Config& config) {
+  const int64_t episodes = config.rollout.prompts * config.rollout.group / config.grpo.minibatches;
+  return MostRows(episodes, LongestDocument(config), config.data.sequence_length);
+}
 
 core::Config TrainerConfig(const core::Config& config) {
   core::Config trainer = config;
@@ -298,8 +305,22 @@ std::span<Group> Grpo::Minibatch(int64_t index) {
   return std::span(groups_).subspan(begin, end - begin);
 }
 
+std::optional<optim::ReplayUse> Grpo::ReplayIn(int64_t update) const {
+  if (!config_.ReplaysRouter()) return std::nullopt;
+  using Use = core::RouterChoices::Use;
+  return optim::ReplayUse{update == 0 ? Use::kRecord : Use::kReplay, update % config_.grpo.minibatches};
+}
+
+void Grpo::RecordChoices() {
+  for (int64_t i = 1; i < config_.grpo.minibatches; ++i) {
+    const PackedBatch packed = PackEpisodes(Minibatch(i), config_.data.sequence_length);
+    if (packed.batch.rows > 0) parts_.trainer.RecordChoices(packed.batch, i);
+  }
+}
+
 absl::Status Grpo::Update(int64_t step, GrpoMetrics& metrics) {
   const int64_t updates = UpdatesPerStep(config_.grpo);
+  if (config_.ReplaysRouter()) RecordChoices();
   int64_t tokens = 0, places = 0;
   for (int64_t update = 0; update < updates; ++update) {
     PackedBatch packed = PackEpisodes(Minibatch(update % config_.grpo.minibatches), config_.data.sequence_length);
@@ -308,13 +329,15 @@ absl::Status Grpo::Update(int64_t step, GrpoMetrics& metrics) {
                fresh ? core::PolicyPass::kOnPolicy : core::PolicyPass::kOffPolicy, packed);
     const int64_t number = (step - 1) * updates + update + 1;
     if (parts_.teacher != nullptr) parts_.teacher->Compute(packed.batch);
-    optim::StepMetrics now = parts_.trainer.Step(packed.batch, number);
+    optim::StepMetrics now = parts_.trainer.Step(packed.batch, number, ReplayIn(update));
     if (fresh && now.policy) RETURN_IF_ERROR(CheckSampler(step, *now.policy, metrics));
     tokens += packed.tokens;
     places += packed.batch.rows * packed.batch.length;
     AddUpdate(now, metrics);
   }
   metrics.trained_tokens = tokens;
+  const double replayed = static_cast<double>(metrics.update.replayed);
+  if (replayed > 0) metrics.router_flips = static_cast<double>(metrics.update.flips) / replayed;
   metrics.padding = places > 0 ? 1.0 - static_cast<double>(tokens) / static_cast<double>(places) : 0;
   return absl::OkStatus();
 }

@@ -49,7 +49,8 @@ struct GrpoMetrics {
   std::optional<double> sampler_difference;  // largest of |log-probability when drawn - in the update|; none off-policy
   std::optional<double> cache_difference;    // the same where the cache of latents makes it; with that alone
   double age = 0;                            // steps between drawing and update, mean
-  bool kept_rollout = false;                 // read back, not drawn
+  std::optional<double> router_flips;  // of (token, MoE block) in later updates: share that replay kept from changing
+  bool kept_rollout = false;           // read back, not drawn
   double generate_seconds = 0, score_seconds = 0, update_seconds = 0;
   const Episode* example = nullptr;  // until the next step
 };
@@ -62,6 +63,8 @@ int64_t ReferenceStep(const core::GrpoConfig& config, int64_t steps);
 // Whether the policy's own log-probabilities are computed by themselves: of samples that are old, or drawn with a cache
 // of latents.
 bool NeedsLogProbs(const core::Config& config);
+// Rows that one update of a step has at most.
+int64_t RowsOfMinibatch(const core::Config& config);
 // Optimizer steps per step.
 int64_t UpdatesPerStep(const core::GrpoConfig& config);
 
@@ -102,6 +105,10 @@ class Grpo {
   // Equal shares of the groups that are kept, in the order of draws.
   std::span<Group> Minibatch(int64_t index);
   absl::Status Update(int64_t step, GrpoMetrics& metrics);
+  // What router replay does in an update; nothing if it is off.
+  std::optional<optim::ReplayUse> ReplayIn(int64_t update) const;
+  // The choices of the present weights in all minibatches but the first, whose update comes first and records them.
+  void RecordChoices();
   absl::Status CheckSampler(int64_t step, const optim::PolicyMetrics& policy, GrpoMetrics& metrics) const;
   void Describe(int64_t step, GrpoMetrics& metrics) const;
 

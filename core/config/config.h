@@ -304,6 +304,8 @@ struct Config {
 
   // Whether each step draws responses of the model that it trains.
   bool TrainsOnRollouts() const { return stage == "grpo" || (stage == "distill" && distill.source == "student"); }
+  // Whether updates of a step send tokens to the experts that the weights before the first one choose.
+  bool ReplaysRouter() const { return stage == "grpo" && grpo.router_replay; }
   // Whether the model of the config answers prompts to do what the stage is for.
   bool DrawsResponses() const { return TrainsOnRollouts() || stage == "reject"; }
   // Whether a teacher's distributions are learned, so that its model runs beside the student.

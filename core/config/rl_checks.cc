@@ -83,6 +83,11 @@ absl::Status ValidateLoss(const GrpoConfig& grpo) {
   RETURN_IF_ERROR(InRange("grpo.off_policy.max_age", grpo.off_policy.max_age, 0, kMost));
   RETURN_IF_ERROR(InRange("grpo.off_policy.cap", grpo.off_policy.cap, 1e-6, 1e6));
   RETURN_IF_ERROR(InRange("grpo.dynamic_sampling.max_rounds", grpo.dynamic_sampling.max_rounds, 1, kMost));
+  if (grpo.router_replay && grpo.minibatches == 1 && grpo.passes == 1) {
+    return Refuse("grpo.router_replay", true,
+                  "has no effect with grpo.minibatches 1 and grpo.passes 1: the only update of a step begins with the "
+                  "weights whose choices would be replayed; leave it out, or give more updates");
+  }
   return IsOneOf("grpo.truncated", grpo.truncated, {"score", "mask"});
 }
 

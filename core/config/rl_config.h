@@ -176,6 +176,7 @@ struct GrpoConfig {
   OffPolicyConfig off_policy;
   DynamicSamplingConfig dynamic_sampling;
   std::string truncated = "score";
+  bool router_replay = false;
 
   template <class V>
   void VisitFields(V& v) {
@@ -194,6 +195,9 @@ struct GrpoConfig {
     v.Field("dynamic_sampling", dynamic_sampling, "", "groups without a signal");
     v.Field("truncated", truncated, "",
             "score | mask: responses cut at rollout.max_tokens are scored, or left out of the loss");
+    v.Field("router_replay", router_replay, "",
+            "true: all updates of a step send each token to the experts that the weights before the first one choose, "
+            "so that ratios change by weights, not by jumps between experts");
   }
 };
 

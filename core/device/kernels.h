@@ -106,9 +106,11 @@ struct RouterArgs {
   int top_k = 1;
   bool normalize = true;  // weights divided by their sum (+ 1e-20 for sigmoid)
   float scale = 1;
-  Tensor scores;   // f32 [T, E]: sigmoid or softmax of the logits
-  Tensor experts;  // i32 [T, k] ascending; ties in the choice go to the lower id
-  Tensor weights;  // f32 [T, k] of experts[t, j]
+  Tensor replayed = {};  // i32 [T, k], optional: experts of an earlier call; stand for the choice, padding aside
+  Tensor scores;         // f32 [T, E]: sigmoid or softmax of the logits
+  Tensor experts;        // i32 [T, k] ascending; ties in the choice go to the lower id
+  Tensor weights;        // f32 [T, k] of experts[t, j]
+  Tensor flips = {};     // i64 [1], optional, with `replayed`: += number of tokens whose choice would be another
 };
 
 // Balance loss of one row (DeepSeek-V3 report, section 2.1.2): sum_i f_i P_i with f_i = E / (k n) * number of tokens

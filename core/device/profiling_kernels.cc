@@ -120,7 +120,8 @@ void ProfilingKernels::StoreInCache(Tensor x, Tensor key_index, Tensor cache) {
 }
 
 void ProfilingKernels::Router(const RouterArgs& args) {
-  const CallTimer timer(profile_, Operation::kRouter, Touching({args.logits, args.scores, args.experts, args.weights}));
+  const CallTimer timer(profile_, Operation::kRouter,
+                        Touching({args.logits, args.replayed, args.scores, args.experts, args.weights}));
   backend_->Router(args);
 }
 

@@ -34,6 +34,7 @@ StepStatistics StepStatistics::Rows(int64_t begin, int64_t count) const {
   if (hidden) out.hidden = hidden.Slice(0, begin, count);
   if (teacher_hidden) out.teacher_hidden = teacher_hidden.Slice(0, begin, count);
   if (divergence) out.divergence = divergence.Slice(1, begin, count);
+  if (choices) out.choices.experts = choices.experts.Slice(1, begin, count);
   return out;
 }
 

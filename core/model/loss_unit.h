@@ -35,7 +35,8 @@ struct LossWeights {
   Distillation distillation = {};  // of training passes with StepStatistics::teacher_hidden
 };
 
-// Device memory of one step that passes add to, or write or read rows of.
+// Device memory of one step that passes add to, or write or read rows of. With neither losses nor hidden states asked
+// for, a pass ends behind the final norm.
 struct StepStatistics {
   Tensor loss;                 // f64 [1 + depth, rows]: cross entropy by depth; per row, summed over labels
   Tensor z_sum;                // f64 [1, rows]
@@ -46,6 +47,9 @@ struct StepStatistics {
   Tensor hidden = {};          // [rows, S, D] behind the final norm; where it is asked for there are no losses
   Tensor teacher_hidden = {};  // [rows, S, D'] the same of a teacher; read
   Tensor divergence = {};      // f64 [1, rows] from the teacher, with teacher_hidden
+  // experts [body MoE blocks, rows, S, k]: of a stage, or of all stages of a rank, one after the other. Blocks of
+  // multi-token prediction, which no log-probability of the main model depends on, always choose for themselves.
+  RouterChoices choices = {};
 
   // The part of rows [begin, begin + count) of the step.
   StepStatistics Rows(int64_t begin, int64_t count) const;

@@ -26,7 +26,8 @@ RouterLayer::RouterLayer(const ModelConfig& config, ParamSet& params, const std:
                           .parts = {{hf_prefix + "gate.e_score_correction_bias", {num_experts_}, 0}}});
 }
 
-RouterArgs RouterLayer::Args(const DeviceTokens& tokens, const RouterSaved& saved) const {
+RouterArgs RouterLayer::Args(const DeviceTokens& tokens, const RouterChoices& choices, const RouterSaved& saved) const {
+  const bool replay = choices.use == RouterChoices::Use::kReplay;
   return {.logits = saved.logits,
           .bias = bias_ ? bias_->value : Tensor(),
           .positions = tokens.positions.MergeFirst(),
@@ -36,9 +37,11 @@ RouterArgs RouterLayer::Args(const DeviceTokens& tokens, const RouterSaved& save
           .top_k = static_cast<int>(top_k_),
           .normalize = normalize_,
           .scale = scale_,
+          .replayed = replay ? choices.experts : Tensor(),
           .scores = saved.scores,
           .experts = saved.experts,
-          .weights = saved.weights};
+          .weights = saved.weights,
+          .flips = replay ? choices.flips : Tensor()};
 }
 
 void RouterLayer::Forward(Lane& lane, StagePass& pass, const DeviceTokens& tokens, Tensor x,
@@ -56,7 +59,9 @@ void RouterLayer::Forward(Lane& lane, StagePass& pass, const DeviceTokens& token
     lane.kernels.Cast(x, x_f32);
   }
   lane.kernels.Gemm({.x = x_f32, .w = gate_->forward, .bias = {}, .addend = {}, .y = saved.logits});
-  lane.kernels.Router(Args(tokens, saved));
+  const RouterChoices& choices = statistics.choices;
+  lane.kernels.Router(Args(tokens, choices, saved));
+  if (choices && choices.use == RouterChoices::Use::kRecord) lane.kernels.Cast(saved.experts, choices.experts);
   if (statistics.load) lane.kernels.CountExperts(saved.experts, statistics.load);
   if (!statistics.balance_loss) return;
   saved.fractions = arena.Allocate(DType::kF32, {pass.rows, num_experts_});
@@ -71,7 +76,7 @@ void RouterLayer::Backward(Lane& lane, StagePass& pass, const DeviceTokens& toke
                            Tensor d_weights, float balance_weight, Tensor dx) const {
   const int64_t t = pass.num_tokens();
   const Tensor d_logits = pass.until_weight_grad.Allocate(DType::kF32, {t, num_experts_});
-  lane.kernels.RouterBackward({.forward = Args(tokens, saved),
+  lane.kernels.RouterBackward({.forward = Args(tokens, {}, saved),
                                .d_weights = d_weights,
                                .fractions = balance_weight != 0 ? saved.fractions : Tensor(),
                                .balance_scale = balance_weight / static_cast<float>(pass.batch_rows),

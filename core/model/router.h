@@ -18,17 +18,28 @@ struct RouterSaved {
   Tensor fractions;       // f32 [rows, E] of the balance loss
 };
 
-// What a block reports to its step: device memory that outlives the pass.
+// Router replay: experts that tokens were sent to in one pass, for later passes over the same rows. Weights of experts
+// are those of the present scores; their gradients, too.
+struct RouterChoices {
+  enum class Use { kRecord, kReplay };
+  Use use = Use::kRecord;
+  Tensor experts;     // i32 [..., k]; empty: tokens choose, and nothing is kept
+  Tensor flips = {};  // i64 [1], where they replay: += tokens that would have chosen otherwise
+  explicit operator bool() const { return static_cast<bool>(experts); }
+};
+
+// What a block reports to its step, or takes from it: device memory that outlives the pass.
 struct RouterStatistics {
-  Tensor balance_loss;  // f64 [rows of the micro-batch]: this block's, unscaled
-  Tensor load;          // i64 [E]: tokens per expert, summed over the step; empty: not counted
+  Tensor balance_loss;         // f64 [rows of the micro-batch]: this block's, unscaled
+  Tensor load;                 // i64 [E]: tokens per expert, summed over the step; empty: not counted
+  RouterChoices choices = {};  // experts [T, k]
 };
 
 class RouterLayer {
  public:
   RouterLayer(const ModelConfig& config, ParamSet& params, const std::string& name, const std::string& hf_prefix);
 
-  // x [T, D] in compute dtype. `statistics` only in training passes (empty tensors: skipped).
+  // x [T, D] in compute dtype. Losses and counts only in training passes (empty tensors: skipped).
   void Forward(Lane& lane, StagePass& pass, const DeviceTokens& tokens, Tensor x, const RouterStatistics& statistics,
                RouterSaved& saved) const;
   // d_weights f32 [T, k] -> dx f32 [T, D]. x as in Forward, until the weight gradient.
@@ -39,7 +50,7 @@ class RouterLayer {
   Param* bias() const { return bias_; }  // nullptr for softmax routers
 
  private:
-  RouterArgs Args(const DeviceTokens& tokens, const RouterSaved& saved) const;
+  RouterArgs Args(const DeviceTokens& tokens, const RouterChoices& choices, const RouterSaved& saved) const;
 
   const ParamSet& params_;
   int64_t num_experts_, top_k_;

@@ -9,10 +9,18 @@
 namespace conclave::core {
 namespace {
 
-RouterStatistics StatisticsOf(const StepStatistics& statistics, int64_t row) {
-  if (row < 0 || !statistics.load) return {};
-  return {.balance_loss = statistics.balance_loss.Slice(0, row, 1).MergeFirst(),
-          .load = statistics.load.Slice(0, row, 1).MergeFirst()};
+// Of the MoE block that is number `row` of the model and number `row` - `first_row` of its stage.
+RouterStatistics StatisticsOf(const StepStatistics& statistics, int64_t row, int64_t first_row) {
+  RouterStatistics out;
+  if (statistics.load) {
+    out.balance_loss = statistics.balance_loss.Slice(0, row, 1).MergeFirst();
+    out.load = statistics.load.Slice(0, row, 1).MergeFirst();
+  }
+  if (statistics.choices) {
+    out.choices = statistics.choices;
+    out.choices.experts = statistics.choices.experts.Slice(0, row - first_row, 1).MergeFirst().MergeFirst();
+  }
+  return out;
 }
 
 // How many MoE layers come before one: its row of StepStatistics.
@@ -52,6 +60,7 @@ Stage::Stage(const ModelConfig& config, ParamSet& params, DType dtype, const Sta
     statistics_row_.push_back(moe ? StatisticsRow(config_, layer) : -1);
     if (moe) moe_blocks_.push_back({statistics_row_.back(), moe});
   }
+  num_body_moe_blocks_ = static_cast<int64_t>(moe_blocks_.size());
   if (part.loss) DeclareLoss(params, exchange_of, exchanges);
   for (size_t i = params_before; i < params.params().size(); ++i) own_params_.push_back(params.params()[i].get());
 }
@@ -108,8 +117,11 @@ void Stage::BeginForward(Lane& lane, StagePass& pass, StageSaved& saved) const {
 void Stage::ForwardPhase(int64_t block, Phase phase, Lane& lane, StagePass& pass, const StepStatistics& statistics,
                          const AttentionCache* cache, StageSaved& saved) const {
   if (phase == kForwardPhases[0]) pass.until_block_end.Reset();
-  blocks_[block]->Forward(phase, lane, pass, pass.main(), StatisticsOf(statistics, statistics_row_[block]), cache,
-                          saved.blocks[block]);
+  RouterStatistics router;
+  if (statistics_row_[block] >= 0) {
+    router = StatisticsOf(statistics, statistics_row_[block], moe_blocks_.front().index);
+  }
+  blocks_[block]->Forward(phase, lane, pass, pass.main(), router, cache, saved.blocks[block]);
 }
 
 void Stage::EndForward(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
@@ -118,6 +130,7 @@ void Stage::EndForward(Lane& lane, StagePass& pass, const LossWeights& weights, 
   pass.until_block_end.Reset();
   saved.loss.hidden = Output(saved);
   loss_->Normalize(lane, pass, saved.loss);
+  if (!statistics.loss && !statistics.hidden) return;
   if (pass.predict_ahead) loss_->PredictAhead(lane, pass, statistics, loss_statistics_row_, saved.loss);
   loss_->Loss(lane, pass, weights, statistics, saved.loss);
 }

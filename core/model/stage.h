@@ -51,7 +51,8 @@ class Stage {
   // blocks up to the final norm: saved.loss.normed [T, D]. `caches`, one per block, only when decoding.
   void ForwardBody(Lane& lane, StagePass& pass, const StepStatistics& statistics,
                    std::span<const AttentionCache> caches, StageSaved& saved) const;
-  // The whole forward pass; with the loss unit its losses (and, in training passes, the gradient of the loss itself).
+  // The whole forward pass; with the loss unit its losses, where statistics ask for any (and, in training passes, the
+  // gradient of the loss itself).
   // Without embedding AllocateInput comes before, and its tensor is filled.
   void Forward(Lane& lane, StagePass& pass, const LossWeights& weights, const StepStatistics& statistics,
                StageSaved& saved) const;
@@ -95,6 +96,7 @@ class Stage {
     const Moe* moe = nullptr;
   };
   const std::vector<MoeBlock>& moe_blocks() const { return moe_blocks_; }
+  int64_t num_body_moe_blocks() const { return num_body_moe_blocks_; }  // without multi-token prediction
   // Its parameters, in order of declaration; one that stages of a rank share is among those of the first.
   const std::vector<Param*>& params() const { return own_params_; }
   // What a plan assumes of the exchanges where nothing is known yet.
@@ -115,6 +117,7 @@ class Stage {
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<LossUnit> loss_;
   std::vector<MoeBlock> moe_blocks_;
+  int64_t num_body_moe_blocks_ = 0;
   std::vector<Param*> own_params_;
   std::vector<int64_t> statistics_row_;  // by block; -1: not MoE
   int64_t loss_statistics_row_ = 0;      // of the first MoE block of the loss unit

@@ -94,11 +94,11 @@ TEST_F(Grpo, EverySampleOfARunIsCountedOnce) {
   EXPECT_EQ(names.rbegin()->first, 20 * 8 - 1);
 }
 
-TEST_F(Grpo, KilledAtAnyInstantAndResumedGivesTheSameBits) {
-  const GrpoRun run;
+// Starts the run and kills it, a little later each time, until one comes to its end.
+void KillUntilDone(const GrpoRun& run, const std::vector<std::string>& overrides) {
   for (uint64_t start = 0;; ++start) {
     ASSERT_LT(start, 300u);
-    Program program(run.folder(), run.TrainArguments());
+    Program program(run.folder(), run.TrainArguments(overrides));
     const uint64_t draw = core::Philox(core::RandomKey(5, core::RandomPurpose::kTest, 0), start, 0)[0];
     std::this_thread::sleep_for(std::chrono::microseconds(draw % 250000 + start * 3000));
     program.Signal(SIGKILL);
@@ -106,6 +106,11 @@ TEST_F(Grpo, KilledAtAnyInstantAndResumedGivesTheSameBits) {
     if (outcome.code == 0) break;
     ASSERT_EQ(outcome.code, -SIGKILL) << outcome.err;
   }
+}
+
+TEST_F(Grpo, KilledAtAnyInstantAndResumedGivesTheSameBits) {
+  const GrpoRun run;
+  KillUntilDone(run, {});
   ExpectSame(run);
 }
 
@@ -289,6 +294,65 @@ TEST_F(Grpo, GroupsWithoutSpreadAreCountedAndReplaced) {
   const Outcome outcome = run.Train({"grpo={dynamic_sampling: {enabled: true}}", "train.steps=2"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_GT(LineOf(run, 1).at("rounds"), 1);
+}
+
+// ---- Router replay --------------------------------------------------------------------------------------------------
+
+const std::vector<std::string> kReplay = {"grpo.router_replay=true", "grpo.passes=2", "train.steps=8"};
+
+TEST_F(Grpo, RouterReplayHoldsTheLawsOfRestartsAndMicroBatches) {
+  const GrpoRun whole, killed, small;
+  const Outcome outcome = whole.Train(kReplay);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("choices of experts"), std::string::npos) << outcome.out;  // in the plan of memory
+  for (int step = 1; step <= 8; ++step) {
+    const nlohmann::json line = LineOf(whole, step);
+    EXPECT_EQ(line.at("sampler_difference"), 0) << step;
+    EXPECT_GT(line.at("router_flips"), 0) << step;
+    EXPECT_LT(line.at("router_flips"), 1) << step;
+  }
+  KillUntilDone(killed, kReplay);
+  std::vector<std::string> in_small_parts = kReplay;
+  in_small_parts.push_back("batch.micro_sequences=1");
+  ASSERT_EQ(small.Train(in_small_parts).code, 0);
+  for (const GrpoRun* run : {&killed, &small}) {
+    EXPECT_EQ(run->Hash(), whole.Hash());
+    EXPECT_EQ(run->Metrics(), whole.Metrics());
+  }
+}
+
+TEST_F(Grpo, RouterReplayKeepsRatiosNearerToOne) {
+  // From the same weights and samples, the same first update. (Where single updates turn half of the choices, at ten
+  // times these rates, what an expert has become matters more than which one it is.)
+  for (const char* lr : {"optim.lr=3.0e-4", "optim.lr=1.0e-3"}) {
+    std::vector<std::string> overrides = {"grpo={minibatches: 1, passes: 4, kl: {coefficient: 0}}", lr,
+                                          "train.steps=1"};
+    const GrpoRun free, replayed;
+    ASSERT_EQ(free.Train(overrides).code, 0);
+    overrides.push_back("grpo.router_replay=true");
+    ASSERT_EQ(replayed.Train(overrides).code, 0);
+    const std::string samples = replayed.Rollout(1), others = free.Rollout(1);
+    EXPECT_EQ(samples.substr(samples.find('\n')), others.substr(others.find('\n')));  // behind the key of the run
+    EXPECT_FALSE(LineOf(free, 1).contains("router_flips"));
+    EXPECT_GT(LineOf(replayed, 1).at("router_flips"), 0.05) << lr;
+    EXPECT_LT(LineOf(replayed, 1).at("kl"), LineOf(free, 1).at("kl")) << lr;
+    EXPECT_LT(LineOf(replayed, 1).at("ratio_max"), LineOf(free, 1).at("ratio_max")) << lr;
+  }
+}
+
+TEST_F(Grpo, RouterReplaySendsTheSecondMinibatchWhereTheWeightsBeforeTheFirstOneChoose) {
+  const GrpoRun run;
+  ASSERT_EQ(run.Train({"grpo.router_replay=true", "optim.lr=0.02", "train.steps=1"}).code, 0);
+  EXPECT_EQ(LineOf(run, 1).at("updates"), 2);
+  EXPECT_GT(LineOf(run, 1).at("router_flips"), 0.05);
+}
+
+TEST_F(Grpo, RouterReplayIsRefusedWithoutExperts) {
+  const GrpoRun run;
+  const Outcome outcome = run.Train({"grpo.router_replay=true", "model.first_k_dense_replace=4"});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_NE(outcome.err.find("grpo.router_replay: true needs a model with experts"), std::string::npos) << outcome.err;
+  EXPECT_FALSE(std::filesystem::exists(run.Dir() + "/metrics.jsonl"));
 }
 
 // ---- Bad input ----------------------------------------------------------------------------------------------------

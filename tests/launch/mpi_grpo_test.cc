@@ -17,31 +17,43 @@ Outcome TrainOnRanks(const GrpoRun& run, int ranks, const std::vector<std::strin
       .Wait();
 }
 
-TEST(MpiGrpo, EveryMeshGivesTheRolloutsMetricsAndStateOfOneRank) {
-  ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-  ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-  ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
-  ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
-  ::setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 1);  // containers may forbid it
-  if (std::system("mpirun --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "mpirun is not installed (openmpi-bin)";
+class MpiGrpo : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
+    ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
+    ::setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 1);  // containers may forbid it
+    if (std::system("mpirun --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "mpirun is not installed (openmpi-bin)";
+  }
+  // On some meshes, against the same run on one rank.
+  static void ExpectSameOnEveryMesh(const GrpoRun& one, const std::vector<std::string>& common, int steps) {
+    const struct {
+      int ranks;
+      std::vector<std::string> overrides;
+    } meshes[] = {{2, {}},
+                  {2, {"parallel.expert=2"}},
+                  {2, {"parallel.pipeline=2", "parallel.schedule=1f1b"}},
+                  {4, {"parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=zbv"}}};
+    for (const auto& [ranks, overrides] : meshes) {
+      SCOPED_TRACE(overrides.empty() ? "data" : overrides[0]);
+      std::vector<std::string> all = common;
+      all.insert(all.end(), overrides.begin(), overrides.end());
+      const GrpoRun run;
+      const Outcome outcome = TrainOnRanks(run, ranks, all);
+      ASSERT_EQ(outcome.code, 0) << outcome.err;
+      EXPECT_EQ(run.Hash(), one.Hash());
+      EXPECT_EQ(run.Metrics(), one.Metrics());
+      EXPECT_EQ(run.Rollout(steps), one.Rollout(steps));
+    }
+  }
+};
+
+TEST_F(MpiGrpo, EveryMeshGivesTheRolloutsMetricsAndStateOfOneRank) {
   const GrpoRun one;
   ASSERT_EQ(one.Train().code, 0);
-  const struct {
-    int ranks;
-    std::vector<std::string> overrides;
-  } meshes[] = {{2, {}},
-                {2, {"parallel.expert=2"}},
-                {2, {"parallel.pipeline=2", "parallel.schedule=1f1b"}},
-                {4, {"parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=zbv"}}};
-  for (const auto& [ranks, overrides] : meshes) {
-    SCOPED_TRACE(overrides.empty() ? "data" : overrides[0]);
-    const GrpoRun run;
-    const Outcome outcome = TrainOnRanks(run, ranks, overrides);
-    ASSERT_EQ(outcome.code, 0) << outcome.err;
-    EXPECT_EQ(run.Hash(), one.Hash());
-    EXPECT_EQ(run.Metrics(), one.Metrics());
-    EXPECT_EQ(run.Rollout(20), one.Rollout(20));
-  }
+  ExpectSameOnEveryMesh(one, {}, 20);
   // Begun on four ranks, ended on one.
   const GrpoRun run;
   ASSERT_EQ(TrainOnRanks(run, 4, {"parallel.expert=4", "train.steps=10"}).code, 0);
@@ -54,6 +66,13 @@ TEST(MpiGrpo, EveryMeshGivesTheRolloutsMetricsAndStateOfOneRank) {
   ASSERT_EQ(TrainOnRanks(pair, 2, {latent[0], latent[1], "parallel.expert=2", "parallel.zero=2"}).code, 0);
   EXPECT_EQ(pair.Hash(), alone.Hash());
   EXPECT_EQ(pair.Metrics(), alone.Metrics());
+}
+
+TEST_F(MpiGrpo, EveryMeshReplaysTheChoicesOfExpertsOfOneRank) {
+  const std::vector<std::string> replay = {"grpo.router_replay=true", "grpo.passes=2", "train.steps=6"};
+  const GrpoRun one;
+  ASSERT_EQ(one.Train(replay).code, 0);
+  ExpectSameOnEveryMesh(one, replay, 6);
 }
 
 }  // namespace

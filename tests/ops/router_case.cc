@@ -12,12 +12,20 @@ namespace {
 
 constexpr double kBalanceScale = 0.7, kWeightScale = 2.5;
 
-// The last sizes of a shape: what kind of router it is.
+// The last sizes of a shape: what kind of router it is, and who chooses.
 enum Kind { kSigmoidBiasNormalized, kSoftmaxNormalized, kSoftmax, kSigmoid };
+enum Choice { kOwn, kReplayed };
 struct Options {
-  int64_t rows, length, num_experts, top_k, num_groups, groups_kept, kind;
+  int64_t rows, length, num_experts, top_k, num_groups, groups_kept, kind, choice;
   explicit Options(const Shape& s)
-      : rows(s[0]), length(s[1]), num_experts(s[2]), top_k(s[3]), num_groups(s[4]), groups_kept(s[5]), kind(s[6]) {}
+      : rows(s[0]),
+        length(s[1]),
+        num_experts(s[2]),
+        top_k(s[3]),
+        num_groups(s[4]),
+        groups_kept(s[5]),
+        kind(s[6]),
+        choice(s[7]) {}
   bool softmax() const { return kind == kSoftmaxNormalized || kind == kSoftmax; }
   bool normalize() const { return kind == kSoftmaxNormalized || kind == kSigmoidBiasNormalized; }
 };
@@ -45,6 +53,18 @@ std::vector<size_t> Choose(const Options& o, std::vector<double> selection) {
   }
   std::vector<size_t> experts = Best(selection, static_cast<size_t>(o.top_k));
   std::sort(experts.begin(), experts.end());
+  return experts;
+}
+
+// Experts that have nothing to do with scores, by token: each the one or other of its k-th part of all.
+std::vector<double> OddChoices(const Options& o) {
+  std::vector<double> experts;
+  for (int64_t t = 0; t < o.rows * o.length; ++t) {
+    for (int64_t j = 0; j < o.top_k; ++j) {
+      const int64_t begin = j * o.num_experts / o.top_k, end = (j + 1) * o.num_experts / o.top_k;
+      experts.push_back(static_cast<double>(begin + (5 * t + 3 * j) % (end - begin)));
+    }
+  }
   return experts;
 }
 
@@ -88,7 +108,10 @@ struct RouterFormula {
           values.push_back(Real(s[e]));
           selection.push_back(values[e] + (in.Has("bias") ? Real(in["bias"][e]) : 0));
         }
-        const std::vector<size_t> chosen = Choose(o, selection);
+        std::vector<size_t> chosen = Choose(o, selection);
+        for (size_t j = 0; in.Has("replayed") && j < chosen.size(); ++j) {
+          chosen[j] = static_cast<size_t>(in.Integer("replayed", t * o.top_k + static_cast<int64_t>(j)));
+        }
         T chosen_sum = o.normalize() ? T(0) : T(1);
         for (size_t e : chosen) chosen_sum += o.normalize() ? s[e] : T(0);
         for (size_t e : chosen) {
@@ -118,6 +141,7 @@ void Setup(const Shape& shape, Problem& p) {
   p.Input("logits", DType::kF32, {tokens, o.num_experts}).Normal(0, 1.5).PerRow().Strided().Extremes({-3, 0, 2});
   if (o.kind == kSigmoidBiasNormalized) p.Input("bias", DType::kF32, {o.num_experts}).Normal(0, 0.1);
   p.Input("positions", DType::kI32, {tokens}).Set({0, 1, 2, -1, 3, 4, 5}).PerRow();
+  if (o.choice == kReplayed) p.Input("replayed", DType::kI32, {tokens, o.top_k}).Set(OddChoices(o)).PerRow();
   p.Input("d_weights", DType::kF32, {tokens, o.top_k}).Normal().PerRow();
   p.Input("d_loss", DType::kF64, {o.rows}).Set({kBalanceScale}).PerRow();
   p.Output("scores", DType::kF32, {tokens, o.num_experts}, near).PerRow();
@@ -140,6 +164,7 @@ RouterArgs Args(const Options& o, const Tensors& t) {
           .top_k = static_cast<int>(o.top_k),
           .normalize = o.normalize(),
           .scale = kWeightScale,
+          .replayed = t["replayed"],
           .scores = t["scores"],
           .experts = t["experts"],
           .weights = t["weights"]};
@@ -173,19 +198,25 @@ auto FlopsPerScore(double count) {
 
 OpCase MakeRouterCase() {
   OpCase c{.name = "router",
-           .dims = "rows x length x experts x top_k x groups x groups_kept x kind",
-           .shapes = {{0, 4, 8, 2, 1, 1, kSigmoid},
-                      {1, 1, 1, 1, 1, 1, kSigmoidBiasNormalized},
-                      {3, 5, 8, 2, 8, 3, kSigmoidBiasNormalized},
-                      {3, 7, 24, 4, 4, 2, kSigmoidBiasNormalized},
-                      {2, 9, 21, 3, 1, 1, kSoftmaxNormalized},
-                      {4, 4, 64, 6, 1, 1, kSoftmax},
-                      {2, 8, 256, 8, 8, 4, kSigmoid}},
-           .bench_shapes = {{4, 1024, 64, 6, 1, 1, kSoftmax}, {4, 1024, 256, 8, 8, 4, kSigmoidBiasNormalized}},
+           .dims = "rows x length x experts x top_k x groups x groups_kept x kind x choice",
+           .shapes = {{0, 4, 8, 2, 1, 1, kSigmoid, kOwn},
+                      {1, 1, 1, 1, 1, 1, kSigmoidBiasNormalized, kOwn},
+                      {3, 5, 8, 2, 8, 3, kSigmoidBiasNormalized, kOwn},
+                      {3, 7, 24, 4, 4, 2, kSigmoidBiasNormalized, kOwn},
+                      {2, 9, 21, 3, 1, 1, kSoftmaxNormalized, kOwn},
+                      {4, 4, 64, 6, 1, 1, kSoftmax, kOwn},
+                      {2, 8, 256, 8, 8, 4, kSigmoid, kOwn},
+                      {0, 4, 8, 2, 1, 1, kSigmoid, kReplayed},
+                      {3, 7, 24, 4, 4, 2, kSigmoidBiasNormalized, kReplayed},
+                      {2, 9, 21, 3, 1, 1, kSoftmaxNormalized, kReplayed},
+                      {4, 4, 64, 6, 1, 1, kSoftmax, kReplayed}},
+           .bench_shapes = {{4, 1024, 64, 6, 1, 1, kSoftmax, kOwn},
+                            {4, 1024, 256, 8, 8, 4, kSigmoidBiasNormalized, kOwn},
+                            {4, 1024, 256, 8, 8, 4, kSigmoidBiasNormalized, kReplayed}},
            .dtypes = {DType::kF32}};
   c.setup = Setup;
   c.steps = {{.name = "Router",
-              .touches = {"logits", "bias", "positions", "scores", "experts", "weights"},
+              .touches = {"logits", "bias", "positions", "replayed", "scores", "experts", "weights"},
               .run = RunRouter,
               .flops = FlopsPerScore(5)},
              {.name = "BalanceLoss",

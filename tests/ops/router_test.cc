@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Choices of the router that can be written down by hand: ties, groups, padding, logits that are no numbers.
+// Choices of the router that can be written down by hand: ties, groups, padding, logits that are no numbers; choices
+// that are replayed.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -175,6 +176,63 @@ TEST_P(RouterChoice, IsThatOfAStableSortForEqualInfiniteAndRandomScores) {
       }
     }
   }
+}
+
+// ---- Replay --------------------------------------------------------------------------------------------------------
+
+struct Replay {
+  Ids experts;
+  std::vector<float> weights;
+  int64_t flips = 0;
+};
+
+// Routes 300 tokens, every seventh of which is padding, on some threads; with `replayed` as these say.
+Replay RouteMany(const std::string& target, int threads, uint64_t key, const Ids& replayed, int64_t flips_before) {
+  constexpr int64_t kTokens = 300, kExperts = 24, kTopK = 4;
+  HostArray<float> logits({kTokens, kExperts}), scores({kTokens, kExperts}), weights({kTokens, kTopK});
+  HostArray<int32_t> positions({kTokens}), experts({kTokens, kTopK}), chosen({kTokens, kTopK}, replayed);
+  HostArray<int64_t> flips({1}, {flips_before});
+  for (size_t i = 0; i < logits.values.size(); ++i) logits.values[i] = StandardNormal(key, i);
+  for (int32_t t = 0; t < kTokens; ++t) positions.values[static_cast<size_t>(t)] = t % 7 == 3 ? -1 : t;
+  const auto device = CreateCpuDevice(target, threads);
+  const auto stream = device->CreateStream();
+  device->CreateKernels(*stream)->Router({.logits = logits.tensor,
+                                          .bias = {},
+                                          .positions = positions.tensor,
+                                          .num_groups = 4,
+                                          .groups_kept = 2,
+                                          .top_k = kTopK,
+                                          .replayed = replayed.empty() ? Tensor() : chosen.tensor,
+                                          .scores = scores.tensor,
+                                          .experts = experts.tensor,
+                                          .weights = weights.tensor,
+                                          .flips = replayed.empty() ? Tensor() : flips.tensor});
+  return {experts.values, weights.values, flips.values[0]};
+}
+
+TEST_P(RouterChoice, OfItsOwnReplayedGivesTheSameBitsAndNoFlips) {
+  const Replay own = RouteMany(GetParam(), 1, 5, {}, 0);
+  const Replay again = RouteMany(GetParam(), 3, 5, own.experts, 17);
+  EXPECT_EQ(again.experts, own.experts);
+  EXPECT_EQ(again.weights, own.weights);
+  EXPECT_EQ(again.flips, 17);  // adds
+}
+
+TEST_P(RouterChoice, OfOtherScoresIsKeptAndTokensThatWouldDifferAreCounted) {
+  const Replay old = RouteMany(GetParam(), 1, 5, {}, 0), own = RouteMany(GetParam(), 1, 6, {}, 0);
+  const Replay replay = RouteMany(GetParam(), 3, 6, old.experts, 2);
+  EXPECT_EQ(replay.experts, old.experts);
+  EXPECT_NE(replay.weights, old.weights);
+  int64_t differing = 0;
+  for (size_t t = 0; t < own.experts.size(); t += 4) {
+    const auto begin = own.experts.begin() + static_cast<ptrdiff_t>(t);
+    const bool same = std::equal(begin, begin + 4, old.experts.begin() + static_cast<ptrdiff_t>(t));
+    differing += !same;
+    // Where the choice is the same one, so is everything.
+    for (size_t j = t; same && j < t + 4; ++j) EXPECT_EQ(replay.weights[j], own.weights[j]);
+  }
+  EXPECT_GT(differing, 200);
+  EXPECT_EQ(replay.flips, 2 + differing);
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, RouterChoice, testing::ValuesIn(Devices().targets()),

@@ -41,6 +41,25 @@ TEST(Trainer, AStepOfAPolicyAllocatesNothing) {
   ExpectNoAllocations(batch, nullptr);
 }
 
+TEST(Trainer, AReplayedStepAllocatesNothing) {
+  auto device = testing::MakeDevice("", 2);
+  auto model = testing::MakeTrainingModel(testing::TinyConfig(), *device);
+  auto trainer = optim::Trainer::Create(*model, testing::TinyConfig());
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  ASSERT_TRUE((*trainer)->PlanReplay(2, 8).ok());
+  const core::Batch batch = SomeBatch();
+  const auto step = [&](int64_t number) {
+    (*trainer)->RecordChoices(batch, 1);
+    (*trainer)->Step(batch, number, optim::ReplayUse{core::RouterChoices::Use::kRecord, 0});
+    (*trainer)->Step(batch, number + 1, optim::ReplayUse{core::RouterChoices::Use::kReplay, 1});
+  };
+  step(1);
+  step(3);
+  const int64_t before = allocations.load();
+  step(5);
+  EXPECT_EQ(allocations.load() - before, 0);
+}
+
 TEST(Decoder, ASteadyStepAllocatesNothing) {
   auto device = testing::MakeDevice("", 2);
   auto model = testing::MakeTrainingModel(testing::TinyConfig(), *device);

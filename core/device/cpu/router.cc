@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The router of a mixture of experts: scores, choice among groups, weights; its balance loss; and the gradient through
-// weights and loss. The choice and the bias have no gradient. Ties go to the lower id; any logits, NaN included, give k
-// different experts, so that what follows stays inside its arrays.
+// weights and loss. The choice and the bias have no gradient, so a choice that is replayed has the same one. Ties go to
+// the lower id; any logits, NaN included, give k different experts, so that what follows stays inside its arrays.
 #include <algorithm>
 
 #include "core/base/check.h"
@@ -147,16 +147,36 @@ float ChosenSum(const RouterArgs& args, const float* scores, const int32_t* expe
   return args.scoring == RouterArgs::Scoring::kSigmoid ? sum + kTinySum : sum;
 }
 
-void RouteToken(const RouterArgs& args, const float* logits, int64_t num_experts, float* selection, float* scores,
-                int32_t* experts, float* weights) {
+// Takes over the choice of an earlier call. Whether that of these scores is another, where somebody asks.
+bool ReplayExperts(const RouterArgs& args, const float* scores, int64_t num_experts, float* selection,
+                   const int32_t* replayed, int32_t* experts) {
+  for (int j = 0; j < args.top_k; ++j) {
+    CHECK(replayed[j] >= 0 && replayed[j] < num_experts);
+    experts[j] = replayed[j];
+  }
+  if (!args.flips) return false;
+  int32_t own[kMaxChoice];
+  ChooseExperts(args, scores, num_experts, selection, own);
+  return !std::equal(own, own + args.top_k, experts);
+}
+
+// Whether the replayed choice is another than that of the scores; false without one.
+bool RouteToken(const RouterArgs& args, const float* logits, int64_t num_experts, const int32_t* replayed,
+                float* selection, float* scores, int32_t* experts, float* weights) {
   if (args.scoring == RouterArgs::Scoring::kSigmoid) {
     SigmoidScores(logits, num_experts, scores);
   } else {
     SoftmaxScores(logits, num_experts, scores);
   }
-  ChooseExperts(args, scores, num_experts, selection, experts);
+  bool flips = false;
+  if (replayed) {
+    flips = ReplayExperts(args, scores, num_experts, selection, replayed, experts);
+  } else {
+    ChooseExperts(args, scores, num_experts, selection, experts);
+  }
   const float sum = args.normalize ? ChosenSum(args, scores, experts) : 1;
   for (int j = 0; j < args.top_k; ++j) weights[j] = scores[experts[j]] / sum * args.scale;
+  return flips;
 }
 
 // sums[i] += x[i] for the 16 lanes.
@@ -279,8 +299,10 @@ void CpuKernels::Router(const RouterArgs& args) {
   CHECK_LE(k, args.groups_kept * (num_experts / args.num_groups));
   const Rows<const float> logits(args.logits);
   const Rows<float> all_scores(args.scores);
+  const int32_t* const replayed = args.replayed.As<int32_t>();
   pool_.ParallelFor(args.logits.size(0), RowGrain(4 * num_experts), [&](int64_t begin, int64_t end, int thread) {
     float* const selection = static_cast<float*>(pool_.Scratch(thread, PaddedSize(num_experts) * SizeOf(DType::kF32)));
+    int64_t flips = 0;
     for (int64_t t = begin; t < end; ++t) {
       float* const scores = all_scores[t];
       int32_t* const experts = args.experts.As<int32_t>() + t * k;
@@ -290,9 +312,11 @@ void CpuKernels::Router(const RouterArgs& args) {
         std::fill_n(experts, k, -1);
         std::fill_n(weights, k, 0.0f);
       } else {
-        RouteToken(args, logits[t], num_experts, selection, scores, experts, weights);
+        flips += RouteToken(args, logits[t], num_experts, replayed ? replayed + t * k : nullptr, selection, scores,
+                            experts, weights);
       }
     }
+    if (flips > 0) __atomic_fetch_add(args.flips.As<int64_t>(), flips, __ATOMIC_RELAXED);
   });
 }
 

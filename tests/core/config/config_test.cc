@@ -60,6 +60,8 @@ TEST(Config, EachRuleOfReinforcementLearningNamesKeyValueAndReason) {
        {"rollout.stop=[\"\"]", "rollout.stop.0: \"\" would end a response"},
        {"grpo.preset=ppo", "grpo.preset: ppo is unknown; choose from grpo, dapo"},
        {"grpo.minibatches=3", "grpo.minibatches: 3 does not divide rollout.prompts, 128"},
+       {"grpo={router_replay: true, passes: 2}", "ok"},
+       {"grpo.router_replay=true", "grpo.router_replay: true has no effect with grpo.minibatches 1 and grpo.passes 1"},
        {"batch.sequences=12", "batch.sequences: 12 does not go with stage grpo"},
        {"batch.ramp={start: 2, steps: 9}", "batch.ramp.start: 2 does not go with stage grpo"},
        {"batch.micro_sequences=3", "ok"},
