@@ -41,7 +41,8 @@ struct SourceConfig {
             "prompts: field of the problem; empty: found (GSM8K's question, MATH's problem, prompt)");
     v.Field("answer_field", answer_field, "", "prompts: field of the right answer; empty: answer");
     v.Field("answer_after", answer_after, "",
-            "prompts: the answer is what follows this text in its field; empty: #### in GSM8K, else all of it");
+            "prompts: the answer is what follows this text in its field; empty: #### in GSM8K, else all of it. "
+            "Fine-tuning: what stands before it is thinking, what follows the answer; empty: a response as it is");
   }
 };
 
