@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Problems on many ranks: the figures of one.
-#include <stdlib.h>
-
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
 
 #include "tests/launch/tiny_grpo.h"
+#include "tests/support/mpirun_test.h"
 
 namespace conclave::launch {
 namespace {
@@ -16,17 +15,7 @@ using Words = std::vector<std::string>;
 
 Words Mpirun(int ranks) { return {"mpirun", "-n", std::to_string(ranks)}; }
 
-class MpiEval : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (::system("mpirun --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "there is no mpirun";
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
-    ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
-    ::setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 1);  // containers may forbid it
-  }
-};
+class MpiEval : public testing::MpirunTest {};
 
 TEST_F(MpiEval, EveryMeshGivesTheFiguresOfOneRank) {
   const TinyGrpo run;

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stages reject and distill on ranks that mpirun has started, bit for bit those of one rank.
-#include <stdlib.h>
-
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
 
 #include "tests/launch/reject_run.h"
+#include "tests/support/mpirun_test.h"
 
 namespace conclave::launch {
 namespace {
@@ -17,15 +16,11 @@ Outcome TrainOnRanks(const RejectRun& run, int ranks, const std::vector<std::str
       .Wait();
 }
 
-class MpiReject : public ::testing::Test {
+class MpiReject : public testing::MpirunTest {
  protected:
   void SetUp() override {
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
-    ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
-    ::setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 1);  // containers may forbid it
-    if (std::system("mpirun --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "mpirun is not installed (openmpi-bin)";
+    MpirunTest::SetUp();
+    if (IsSkipped()) return;
     ASSERT_EQ(model_.Train().code, 0);
   }
   const SampledModel model_;

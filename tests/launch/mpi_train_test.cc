@@ -16,6 +16,7 @@
 #include "gtest/gtest.h"
 
 #include "tests/launch/tiny_run.h"
+#include "tests/support/mpirun_test.h"
 
 namespace conclave::launch {
 namespace {
@@ -37,28 +38,18 @@ Words operator+(Words words, const Words& more) {
 const Words kModel = {"model.num_hidden_layers=4", "batch.sequences=16", "batch.micro_sequences=1"};
 const Words kPipelineAndExperts = {"parallel.pipeline=2", "parallel.expert=2"};
 
-class MpiTrain : public ::testing::Test {
+class MpiTrain : public testing::MpirunTest {
  protected:
   struct Result {
     std::string hash, metrics, weights;
   };
 
   static void SetUpTestSuite() {
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
-    ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
-    ::setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 1);  // containers may forbid it
-    has_mpirun_ = std::system("mpirun --version > /dev/null 2>&1") == 0;
     const TinyRun run;
     ASSERT_EQ(run.Train(kModel).code, 0);
     one_rank_ = new Result(ResultOf(run));
   }
   static void TearDownTestSuite() { delete one_rank_; }
-  void SetUp() override {
-    if (!has_mpirun_) GTEST_SKIP() << "mpirun is not installed (openmpi-bin)";
-  }
-
   static Program Start(const TinyRun& run, int ranks, const Words& overrides) {
     return Program(run.folder(), run.TrainArguments(kModel + overrides), "/dev/null",
                    {"mpirun", "-n", std::to_string(ranks)});
@@ -112,11 +103,9 @@ class MpiTrain : public ::testing::Test {
     return WaitFor([&] { return CountLines(ReadFile(run.Metrics())) >= steps; });
   }
 
-  static bool has_mpirun_;
   static Result* one_rank_;
 };
 
-bool MpiTrain::has_mpirun_ = false;
 MpiTrain::Result* MpiTrain::one_rank_ = nullptr;
 
 TEST_F(MpiTrain, EveryMeshGivesStateMetricsAndWeightsOfOneRank) {
