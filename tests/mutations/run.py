@@ -71,8 +71,8 @@ MUTATIONS = [
              "balance_weight / static_cast<float>(pass.batch_rows)", "balance_weight / static_cast<float>(pass.rows)",
              ["optim_test"]),
     Mutation("a softmax sum that depends on where the document was packed, and so the loss", CPU + "attention.cc",
-             "PackBlock(first, std::min(kKeyBlock, keys - first));",
-             "PackBlock(first, std::min(kKeyBlock, keys - first)); if (run_.first_key % 2) scratch_.total[0] += 0x1p-20f;",
+             "PackBlock(first, std::min(kKeyBlock, keys() - first));",
+             "PackBlock(first, std::min(kKeyBlock, keys() - first)); if (run_.first_key % 2) scratch_.total[0] += 0x1p-20f;",
              ["optim_test", "op_test"]),
     Mutation("a resumed run forgets the data position", "launch/run_checkpoints.cc",
              ".data_position = resume.meta.data_position", ".data_position = 0", ["launch_test"]),
@@ -176,8 +176,9 @@ MUTATIONS = [
              ["op_test"]),
     Mutation("a student learns from the states of the batch before", "rl/grpo.cc",
              "if (parts_.teacher != nullptr) parts_.teacher->Compute(packed.batch);\n    optim::StepMetrics now = "
-             "parts_.trainer.Step(packed.batch, number);",
-             "optim::StepMetrics now = parts_.trainer.Step(packed.batch, number);\n    if (parts_.teacher != nullptr) "
+             "parts_.trainer.Step(packed.batch, number, ReplayIn(update));",
+             "optim::StepMetrics now = parts_.trainer.Step(packed.batch, number, ReplayIn(update));\n    "
+             "if (parts_.teacher != nullptr) "
              "parts_.teacher->Compute(packed.batch);", ["launch_test"]),
     Mutation("updated masters are not gathered", "optim/trainer.cc", "  sync_.GatherMasters();\n", "", ["optim_test"]),
     Mutation("rows that data ranks do not divide are dropped", "parallel/partition.h",
