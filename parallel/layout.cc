@@ -14,6 +14,10 @@
 namespace conclave::parallel {
 namespace {
 
+// Of a micro-batch whose size is not given: enough to keep matrices busy. More takes memory, and time, too, as soon as
+// activations leave the caches.
+constexpr int64_t kMicroTokens = 8192;
+
 std::string ScheduleName(const core::ParallelConfig& config) {
   if (!config.schedule.empty()) return config.schedule;
   return config.pipeline > 1 ? "dualpipev" : "1f1b";
@@ -103,9 +107,10 @@ absl::Status Layout::ChooseMicroRows(const core::Config& config) {
     const absl::Status status = check(executor_.micro_rows);
     return status.ok() ? status : InKey("batch.micro_sequences", status);
   }
-  // As few micro-batches as the schedule accepts.
+  // As few micro-batches as the schedule accepts, of no more than kMicroTokens.
   absl::Status status;
-  for (executor_.micro_rows = split.MostRows(); executor_.micro_rows > 0; --executor_.micro_rows) {
+  const int64_t most = std::max<int64_t>(kMicroTokens / executor_.length, 1);
+  for (executor_.micro_rows = std::min(split.MostRows(), most); executor_.micro_rows > 0; --executor_.micro_rows) {
     status = check(executor_.micro_rows);
     if (status.ok()) return status;
   }

@@ -104,8 +104,10 @@ struct BatchConfig {
   template <class V>
   void VisitFields(V& v) {
     v.Field("sequences", sequences, "rows", "rows per optimizer step, over all ranks");
-    v.Field("micro_sequences", micro_sequences, "rows",
-            "rows per micro-batch; 0 = all rows at once. Never changes a bit while exact is true");
+    v.Field(
+        "micro_sequences", micro_sequences, "rows",
+        "rows per micro-batch; 0 = as many as make 8,192 tokens, or fewer where the schedule needs more micro-batches. "
+        "Never changes a bit while exact is true");
     v.Field("ramp", ramp, "", "grows the batch at the start of a run");
   }
 };
