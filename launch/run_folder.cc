@@ -36,6 +36,27 @@ bool MayDiffer(std::string_view key, bool ramps) {
   return std::find(std::begin(kFree), std::end(kFree), key) != std::end(kFree);
 }
 
+// The recipe that a run is a stage of: run.dir without /stages/NAME. "" if it is none.
+std::string_view RecipeOf(std::string_view run_dir) {
+  const size_t name = run_dir.rfind('/');
+  constexpr std::string_view kStages = "/stages";
+  if (name == std::string_view::npos || !run_dir.substr(0, name).ends_with(kStages)) return "";
+  return run_dir.substr(0, name - kStages.size());
+}
+
+// `config` as it would be if the folder of its recipe, with all stages that it reads of, were `recipe`.
+core::Config Moved(core::Config config, std::string_view recipe) {
+  const std::string before(RecipeOf(config.run.dir));
+  if (before.empty() || recipe.empty()) return config;
+  const auto move = [&](std::string& path) {
+    if (path.starts_with(before + "/")) path = std::string(recipe) + path.substr(before.size());
+  };
+  move(config.model.from);
+  move(config.teacher);
+  for (core::SourceConfig& source : config.data.train) move(source.path);
+  return config;
+}
+
 }  // namespace
 
 absl::StatusOr<RunFolder> RunFolder::Open(const std::string& dir) {
@@ -63,7 +84,7 @@ absl::Status RunFolder::StoreConfig(const core::Config& config) const {
 absl::Status CheckContinues(const core::Config& before, const core::Config& now) {
   const bool ramps = before.batch.ramp.steps > 0 || now.batch.ramp.steps > 0;
   std::string list;
-  for (const std::string& difference : core::DifferingKeys(before, now)) {
+  for (const std::string& difference : core::DifferingKeys(Moved(before, RecipeOf(now.run.dir)), now)) {
     const std::string_view key = std::string_view(difference).substr(0, difference.find(':'));
     if (!MayDiffer(key, ramps)) list += (list.empty() ? "" : "; ") + difference;
   }

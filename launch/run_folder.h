@@ -47,7 +47,7 @@ class RunFolder {
 };
 
 // Whether `now` may continue the run of `before`: an error lists the keys that differ. Keys that only say how long a
-// run takes, what it reports and how it is cut into micro-batches may differ.
+// run takes, what it reports and how it is cut into micro-batches may differ; a recipe's folder may have been moved.
 absl::Status CheckContinues(const core::Config& before, const core::Config& now);
 
 }  // namespace conclave::launch

@@ -57,19 +57,25 @@ absl::StatusOr<std::string> FileFingerprint(const std::string& path) {
   return hasher.HexDigest();
 }
 
-// By the path that the config names.
+// True if `stage` writes what the source reads.
+bool Writes(const core::StagePlan& stage, const core::SourceConfig& source) {
+  return source.path.starts_with(stage.config.run.dir + "/");
+}
+
+// By paths in the folder of the recipe, which may be moved, or as the config names them.
 absl::StatusOr<nlohmann::json> FingerprintsOf(const core::Recipe& recipe, const core::StagePlan& plan) {
   nlohmann::json inputs = nlohmann::json::object();
+  const auto name = [&recipe](const std::string& path) {
+    return path.starts_with(recipe.dir + "/") ? path.substr(recipe.dir.size() + 1) : path;
+  };
   for (const std::string& model : {plan.config.model.from, plan.config.teacher}) {
     if (model.empty()) continue;
-    ASSIGN_OR_RETURN(inputs[model], ModelFingerprint(model));
+    ASSIGN_OR_RETURN(inputs[name(model)], ModelFingerprint(model));
   }
   for (const core::SourceConfig& source : plan.config.data.train) {
-    const auto wrote = [&source](const core::StagePlan& stage) {
-      return source.path.starts_with(stage.config.run.dir + "/");
-    };
-    if (std::none_of(recipe.stages.begin(), recipe.stages.end(), wrote)) continue;
-    ASSIGN_OR_RETURN(inputs[source.path], FileFingerprint(source.path));
+    const auto writes = [&source](const core::StagePlan& stage) { return Writes(stage, source); };
+    if (std::none_of(recipe.stages.begin(), recipe.stages.end(), writes)) continue;
+    ASSIGN_OR_RETURN(inputs[name(source.path)], FileFingerprint(source.path));
   }
   return inputs;
 }
@@ -77,11 +83,10 @@ absl::StatusOr<nlohmann::json> FingerprintsOf(const core::Recipe& recipe, const 
 }  // namespace
 
 bool ReadsStage(const core::StagePlan& plan, const core::StagePlan& input) {
-  const std::string& dir = input.config.run.dir;
   const std::vector<core::SourceConfig>& train = plan.config.data.train;
-  return plan.from == input.name || plan.config.teacher == dir ||
+  return plan.from == input.name || plan.config.teacher == input.config.run.dir ||
          std::any_of(train.begin(), train.end(),
-                     [&](const core::SourceConfig& source) { return source.path.starts_with(dir + "/"); });
+                     [&input](const core::SourceConfig& source) { return Writes(input, source); });
 }
 
 absl::Status CheckInputs(const core::Recipe& recipe, const core::StagePlan& plan) {
