@@ -5,8 +5,7 @@
 # as train.seed=2. The same command again goes on where it stopped.
 set -euo pipefail
 
-readonly text_share=0.2 # of the rows of the base model, on top of those of the task
-readonly task_rows=12   # stages.base.batch.sequences of the config
+readonly task_rows=12 # stages.base.batch.sequences of the config
 
 usage() {
   echo "usage: launch/demo.sh [FILE...] [KEY=VALUE...]     text for the base model; changes of configs/demo_r1.yaml"
@@ -46,16 +45,16 @@ if (($# > 0)); then
   name=$(basename -- "${files[0]:-changed}" | tr -c 'A-Za-z0-9\n' '_')
   run+="_${name}_$(printf '%s\n' "${files[@]}" "${overrides[@]}" | cksum | cut -d' ' -f1)"
 fi
+# The config's own source has weight 1; one more row for every four makes room for the text.
 blend=()
+for file in "${files[@]}"; do
+  quoted=${file//\\/\\\\}
+  quoted=${quoted//\"/\\\"}
+  weight=$(awk -v n=${#files[@]} 'BEGIN { print 0.25 / n }')
+  blend+=("stages.base.data.train.$((${#blend[@]} + 1))={path: \"$quoted\", weight: $weight}")
+done
 if ((${#files[@]} > 0)); then
-  sources="{task: addition, count: 43200, worked: 0.25, weight: $(awk -v s=$text_share 'BEGIN { print 1 - s }')}"
-  for file in "${files[@]}"; do
-    quoted=${file//\\/\\\\}
-    quoted=${quoted//\"/\\\"}
-    sources+=", {path: \"$quoted\", weight: $(awk -v s=$text_share -v n=${#files[@]} 'BEGIN { print s / n }')}"
-  done
-  blend=("stages.base.data.train=[$sources]"
-    "stages.base.batch.sequences=$(awk -v s=$text_share -v rows=$task_rows 'BEGIN { print rows / (1 - s) }')")
+  blend+=("stages.base.batch.sequences=$((task_rows * 5 / 4))")
   echo "demo: the base model learns sums of three digits, and one row in five of ${files[*]}"
 fi
 
@@ -84,7 +83,7 @@ cat <<END
 Curves, answers over time, the table with its controls: $run/report.html
 Each stage is a Hugging Face folder:                    $run/stages/*/checkpoints/step_*
   $conclave generate $run/stages/grpo_final --chat --prompt "123+456="
-  $conclave eval $run/stages/grpo_final --tasks addition
+  $conclave eval $run/stages/grpo_final --tasks addition --samples 8
   $conclave replay $run/stages/grpo --step 10 --sample 0
 To start over: rm -r $run
 END
