@@ -29,6 +29,7 @@
 #include "launch/problem_commands.h"
 #include "launch/ranks.h"
 #include "launch/reference_page.h"
+#include "launch/report_command.h"
 #include "launch/schedule.h"
 #include "launch/tokenize.h"
 #include "launch/train.h"
@@ -161,6 +162,13 @@ void AddInspect(CLI::App& root, InspectOptions& options, Command& command) {
   app.add_flag("--hash", options.hash, "print one hash over the whole state, and nothing else");
   app.add_flag("--tensors", options.tensors, "list every tensor");
   app.callback([&] { command.run = [&] { return Inspect(options); }; });
+}
+
+void AddReport(CLI::App& root, ReportOptions& options, Command& command) {
+  CLI::App& app = *root.add_subcommand(
+      "report", "write report.html of a run or a recipe anew, also while it trains; print the table of a recipe");
+  AddFolder(app, options.dir, "run folder");
+  app.callback([&] { command.run = [&] { return MakeReport(options); }; });
 }
 
 void AddTokenize(CLI::App& root, TokenizeOptions& options, Command& command) {
@@ -310,6 +318,7 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   EvalOptions eval;
   VerifyOptions verify;
   InspectOptions inspect;
+  ReportOptions report;
   TokenizeOptions tokenize;
   CheckLayoutsOptions check_layouts;
   ScheduleOptions schedule;
@@ -322,6 +331,7 @@ absl::StatusOr<ExitCode> RunProgram(int argc, char** argv, parallel::Job& job) {
   AddEval(app, eval, job, command);
   AddVerify(app, verify, command);
   AddInspect(app, inspect, command);
+  AddReport(app, report, command);
   AddTokenize(app, tokenize, command);
   AddCheckLayouts(app, check_layouts, command);
   AddSchedule(app, schedule, command);

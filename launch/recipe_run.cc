@@ -78,12 +78,10 @@ class RecipeRun {
   absl::Status ShowTable() {
     return OnFirst(job_, [this]() -> absl::Status {
       ASSIGN_OR_RETURN(std::vector<StageRow> rows, ReadRows(recipe_));
-      const std::string table = RecipeTable(rows);
-      if (table.empty()) return absl::OkStatus();
       ASSIGN_OR_RETURN(const Report report, ReadReport(recipe_, std::move(rows)));
-      for (const std::string& part : {table, RecipeCurves(report, PlotCharactersOfLocale()), RecipeSamples(report)}) {
-        if (!part.empty()) PrintLine("\n" + part);
-      }
+      const std::string text = RecipeText(report, PlotCharactersOfLocale());
+      if (text.empty()) return absl::OkStatus();
+      PrintLine(text);
       const std::string page = RunFolder::At(recipe_.dir).ReportPath();
       if (core::FileExists(page)) PrintLabelled("report", page);
       return absl::OkStatus();

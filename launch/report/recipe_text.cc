@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 
 #include "core/base/quoted.h"
+#include "launch/report/recipe_report.h"
 
 namespace conclave::launch {
 namespace {
@@ -97,6 +98,16 @@ std::string RecipeSamples(const Report& report) {
       prompts.push_back(sample.prompt);
       text += ProblemLines(report, sample);
     }
+  }
+  return text;
+}
+
+std::string RecipeText(const Report& report, PlotCharacters characters) {
+  const std::string table = RecipeTable(report.rows);
+  if (table.empty()) return "";
+  std::string text = "\n" + table;
+  for (const std::string& part : {RecipeCurves(report, characters), RecipeSamples(report)}) {
+    if (!part.empty()) text += "\n\n" + part;
   }
   return text;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stands below the table of a recipe in a terminal: curves of reinforcement learning, and the last answers to the
-// same problems, stage by stage.
+// What a recipe tells in a terminal: the table of its stages, curves of reinforcement learning, and the last answers to
+// the same problems, stage by stage.
 #pragma once
 
 #include <string>
@@ -15,5 +15,8 @@ std::string RecipeCurves(const Report& report, PlotCharacters characters);
 
 // A line for each stage below each problem. Empty without samples.
 std::string RecipeSamples(const Report& report);
+
+// All of it. Empty if no stage is done.
+std::string RecipeText(const Report& report, PlotCharacters characters);
 
 }  // namespace conclave::launch
