@@ -17,7 +17,7 @@
 #include "launch/model_loading.h"
 #include "launch/ranks.h"
 #include "launch/text.h"
-#include "rl/grpo.h"
+#include "rl/grpo_config.h"
 
 namespace conclave::launch {
 namespace {

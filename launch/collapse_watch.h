@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "rl/grpo.h"
+#include "rl/grpo_metrics.h"
 
 namespace conclave::launch {
 

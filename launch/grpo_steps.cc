@@ -11,6 +11,7 @@
 #include "data/chat_template.h"
 #include "launch/ranks.h"
 #include "launch/rollout_key.h"
+#include "rl/grpo_config.h"
 
 namespace conclave::launch {
 

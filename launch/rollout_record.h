@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "rl/evaluation.h"
-#include "rl/grpo.h"
+#include "rl/grpo_metrics.h"
 
 namespace conclave::launch {
 

@@ -22,7 +22,7 @@
 #include "core/config/yaml.h"
 #include "launch/ranks.h"
 #include "optim/weights.h"
-#include "rl/grpo.h"
+#include "rl/grpo_config.h"
 
 namespace conclave::launch {
 namespace {

@@ -17,7 +17,7 @@
 #include "launch/signals.h"
 #include "launch/usage_error.h"
 #include "optim/weights.h"
-#include "rl/grpo.h"
+#include "rl/grpo_config.h"
 #include "rl/rejection.h"
 
 namespace conclave::launch {

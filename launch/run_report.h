@@ -22,7 +22,7 @@
 #include "launch/tensorboard.h"
 #include "optim/trainer.h"
 #include "rl/evaluation.h"
-#include "rl/grpo.h"
+#include "rl/grpo_metrics.h"
 
 namespace conclave::launch {
 

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "core/base/check.h"
-#include "rl/grpo.h"
+#include "rl/grpo_metrics.h"
 #include "rl/reward/answer_rewards.h"
 
 namespace conclave::rl {

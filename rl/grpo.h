@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,54 +20,11 @@
 #include "optim/teacher.h"
 #include "optim/trainer.h"
 #include "rl/episode.h"
+#include "rl/grpo_metrics.h"
 #include "rl/rollout_store.h"
 #include "rl/sampler.h"
 
 namespace conclave::rl {
-
-// Mean, deviation (n - 1) and extremes of some numbers.
-struct Spread {
-  double mean = 0, std = 0, min = 0, max = 0;
-};
-Spread SpreadOf(std::span<const double> values);
-
-struct GrpoMetrics {
-  int64_t step = 0, updates = 0;
-  optim::StepMetrics update;  // means over the optimizer steps of the step
-  Spread reward, length, advantage;
-  std::vector<double> parts;                    // mean of each reward before its weight
-  int64_t groups = 0, samples = 0, tokens = 0;  // drawn
-  double solved_all = 0, solved_none = 0;       // share of groups in which every (no) sample has the best first reward
-  double without_spread = 0;                    // share of groups whose rewards are all alike
-  double truncated = 0;                         // share of samples cut at the limit
-  double counted = 0;                           // share of samples in the loss
-  int64_t rounds = 1;                           // of dynamic sampling
-  int64_t verifier_failed = 0;                  // samples
-  double prompt_length = 0;
-  double entropy = 0;                        // of the distribution that a token was drawn from, mean over tokens, nats
-  int64_t trained_tokens = 0;                // of prompts and responses, over all updates
-  double padding = 0;                        // share of the rows of the updates
-  std::optional<double> sampler_difference;  // largest of |log-probability when drawn - in the update|; none off-policy
-  std::optional<double> cache_difference;    // the same where the cache of latents makes it; with that alone
-  double age = 0;                            // steps between drawing and update, mean
-  std::optional<double> router_flips;  // of (token, MoE block) in later updates: share that replay kept from changing
-  bool kept_rollout = false;           // read back, not drawn
-  double generate_seconds = 0, score_seconds = 0, update_seconds = 0;
-  const Episode* example = nullptr;  // until the next step
-};
-
-// The config of the trainer of a stage that trains on rollouts: rows as rollouts are packed, steps and schedules in
-// optimizer steps.
-core::Config TrainerConfig(const core::Config& config);
-// Steps done by the weights of the reference model once `steps` are: 0, or a multiple of kl.refresh.
-int64_t ReferenceStep(const core::GrpoConfig& config, int64_t steps);
-// Whether the policy's own log-probabilities are computed by themselves: of samples that are old, or drawn with a cache
-// of latents.
-bool NeedsLogProbs(const core::Config& config);
-// Rows that one update of a step has at most.
-int64_t RowsOfMinibatch(const core::Config& config);
-// Optimizer steps per step.
-int64_t UpdatesPerStep(const core::GrpoConfig& config);
 
 class Grpo {
  public:
@@ -110,7 +68,6 @@ class Grpo {
   // The choices of the present weights in all minibatches but the first, whose update comes first and records them.
   void RecordChoices();
   absl::Status CheckSampler(int64_t step, const optim::PolicyMetrics& policy, GrpoMetrics& metrics) const;
-  void Describe(int64_t step, GrpoMetrics& metrics) const;
 
   const Parts parts_;
   const core::Config config_;
