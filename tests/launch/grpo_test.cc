@@ -100,7 +100,7 @@ void KillUntilDone(const GrpoRun& run, const std::vector<std::string>& overrides
     ASSERT_LT(start, 300u);
     Program program(run.folder(), run.TrainArguments(overrides));
     const uint64_t draw = core::Philox(core::RandomKey(5, core::RandomPurpose::kTest, 0), start, 0)[0];
-    std::this_thread::sleep_for(std::chrono::microseconds(draw % 250000 + start * 3000));
+    std::this_thread::sleep_for(std::chrono::microseconds(draw % 250000 + start * 3000 + start * start * 20));
     program.Signal(SIGKILL);
     const Outcome outcome = program.Wait();
     if (outcome.code == 0) break;
