@@ -52,17 +52,22 @@ def goals(rows):
     yield f"grpo {rows['grpo']['pass_at_1']:.2f}", rows["grpo"]["pass_at_1"] >= 0.7
 
 
+def share(value):
+    return f"{value:.3f}".removeprefix("0")
+
+
 def main():
     options = parse()
     seeds = options.seeds.split(",")
     all_rows = {seed: train(options, seed) for seed in seeds}
     names = [name for name, row in all_rows[seeds[0]].items() if row["pass_at_1"] is not None]
-    print("| stage | " + " | ".join(f"seed {seed}: pass@1 | pass@8 | length" for seed in seeds) + " |")
-    print("|---" * (1 + 3 * len(seeds)) + "|")
+    print("| stage | " + " | ".join(f"seed {seed}: pass@1 | pass@8 | greedy" for seed in seeds) + " | length |")
+    print("|---" * (2 + 3 * len(seeds)) + "|")
     for name in names:
         rows = [all_rows[seed][name] for seed in seeds]
-        cells = [f"{r['pass_at_1']:.3f} +- {r['stderr']:.3f} | {r['pass_at_8']:.3f} | {r['length']:.1f}" for r in rows]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        cells = [f"{share(r['pass_at_1'])} +- {share(r['stderr'])} | {share(r['pass_at_8'])} | {share(r['greedy'])}" for r in rows]
+        lengths = " / ".join(f"{r['length']:.1f}" for r in rows)
+        print(f"| {name} | " + " | ".join(cells) + f" | {lengths} |")
     missed = 0
     for seed in seeds:
         found = list(goals(all_rows[seed]))
