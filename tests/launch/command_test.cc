@@ -154,6 +154,14 @@ TEST(TrainCommand, ChangedConfigIsRefusedByKeyAndNothingIsLost) {
   EXPECT_EQ(run.Train({"train.steps=9", "train.keep=1", "train.validate_every=0"}).code, 0);
 }
 
+TEST(TrainCommand, AMicroBatchWithoutASizeTakesAtMost8192Tokens) {
+  const TinyRun run;
+  const std::string large = run.Train({"--dry-run", "batch.micro_sequences=0", "batch.sequences=600"}).out,
+                    small = run.Train({"--dry-run", "batch.micro_sequences=0"}).out;
+  EXPECT_TRUE(Contains(large, "600 rows of 16, 512 at a time")) << large;
+  EXPECT_TRUE(Contains(small, "4 rows of 16, 4 at a time")) << small;
+}
+
 TEST(TrainCommand, MicroBatchesMayNotChangeUnderARamp) {
   const TinyRun run;
   const std::vector<std::string> ramp = {"batch.ramp.start=2", "batch.ramp.steps=5"};
