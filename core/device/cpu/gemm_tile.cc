@@ -63,8 +63,8 @@ struct Block {
   int64_t steps, a_row_stride, a_step_stride, ldc;
   int last_lanes;
   bool accumulate;
-  const char* ahead;     // memory to fetch
-  int64_t ahead_stride;  // bytes for each step
+  const char* ahead;    // memory to fetch
+  int64_t ahead_bytes;  // for each step
 };
 
 template <class T, int kRows, int kRegisters>
@@ -120,7 +120,7 @@ void MultiplyBlock(const Block& block, const T* a, const T* panel, float* c) {
 #pragma GCC unroll 4  // the end of the loop costs a misprediction, and a step is only 12 or 24 multiply-adds
   for (int64_t s = 0; s < block.steps; ++s) {
     _mm_prefetch(ahead, _MM_HINT_T1);
-    ahead += block.ahead_stride;
+    ahead += block.ahead_bytes;
     MultiplyStep<T>(a, row, panel, sum);
     a += step;
     panel += kPanelColumns * kDepth;
@@ -162,9 +162,12 @@ void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_ro
   const int all = (columns + kWidth - 1) / kWidth, most = BlockRegisters(rows);
   Block block = {steps, a_row_stride, a_step_stride, ldc, kWidth, accumulate, nullptr, 0};
   const int64_t blocks = (all + most - 1) / most * ((rows + BlockRows(most) - 1) / BlockRows(most));
-  const int64_t share = blocks * steps > 0 ? ahead.bytes / (blocks * steps) : 0;
+  if (ahead.rows == 1 && blocks > 0) {  // one piece: a row for each block
+    ahead.bytes = ahead.stride = ahead.bytes / blocks;
+    ahead.rows = blocks;
+  }
   block.ahead = static_cast<const char*>(ahead.first ? ahead.first : panel);
-  block.ahead_stride = share;
+  block.ahead_bytes = steps > 0 ? ahead.bytes / steps : 0;
   for (int v = 0; v < all; v += most) {
     const int registers = all - v < most ? all - v : most, last = columns - (v + registers - 1) * kWidth;
     const int64_t block_rows = BlockRows(registers);
@@ -173,7 +176,7 @@ void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_ro
       const int64_t here = rows - m < block_rows ? rows - m : block_rows;
       kBlocks<T>[static_cast<size_t>((here - 1) * kTileRegisters + registers - 1)](
           block, a + m * a_row_stride * kDepth, panel + v * kWidth * kDepth, c + m * ldc + v * kWidth);
-      block.ahead += share * steps;
+      block.ahead += --ahead.rows > 0 ? ahead.stride : 0;
     }
   }
 }

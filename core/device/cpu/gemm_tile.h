@@ -11,7 +11,8 @@
 //     fit into the first one.
 //   AVX2, 16 registers of 8 lanes: the same tile in blocks of 4 x 24: 12 accumulators, 3 of the panel, 1 broadcast: all
 //     16. A step is 12 multiply-adds and 7 loads in 6 cycles. A panel is read twice as often, and a first-level cache
-//     has to hold it: 128 steps are 24 KiB of 32.
+//     has to hold it: 64 steps are 12 KiB of 32. The rest is for the rows, the sums, and whoever shares the core: 128
+//     steps are as fast on a core of one's own, and up to 15 % slower beside a neighbour (measured).
 // Callers walk long sums in chunks of kTileSteps; between two chunks the chains of a tile stand in memory.
 #pragma once
 
@@ -28,15 +29,17 @@ inline constexpr int kTileRows = 8;
 #if defined(__AVX512F__)
 inline constexpr int64_t kTileSteps = 1024;
 #else
-inline constexpr int64_t kTileSteps = 128;
+inline constexpr int64_t kTileSteps = 64;
 #endif
 
 // Memory to bring into the second-level cache meanwhile, evenly over the steps of all blocks of registers: what comes
-// next is often in memory, which gives 3 bytes per cycle, and asking for more at once only makes loads wait. Any
+// next is often in memory, which gives 3 bytes per cycle, and asking for more at once only makes loads wait. One piece,
+// or rows of `bytes` that stand `stride` bytes apart, one for each block; those beyond the blocks are not fetched. Any
 // address is allowed.
 struct Ahead {
   const void* first = nullptr;
   int64_t bytes = 0;
+  int64_t rows = 1, stride = 0;
 };
 
 // Brings `rows` rows of memory close: what a tile will write when it ends (stores that miss would stop the next one).

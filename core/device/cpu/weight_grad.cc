@@ -15,16 +15,18 @@
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
-// An item is a block of dW of up to 4 panels of n by 3 panels of k. Its tokens are packed in chunks of at most 256
-// steps. Packing costs about 8 cycles per token and panel from a cache close by and several times that from memory, the
-// product of two panels 72 (AVX-512) or 144 (AVX2): large items pack less. For a second-level cache of 512 KiB: 12
-// tiles take 216 KiB of int64 sums and 108 KiB of f32 chains, 4 packed panels of 128 steps (AVX2) 96 KiB.
+// An item is a block of dW of up to 4 panels of n by 3 panels of k. Its tokens are packed in chunks, which the tiles
+// walk in pieces that leave half of a first-level cache of 32 KiB free (12 KiB of a panel). Packing costs about 8
+// cycles per token and panel from a cache close by and several times that from memory, the product of two panels 72
+// (AVX-512) or 144 (AVX2): large items pack less, and the tiles of a chunk fetch the columns of the next one. For a
+// second-level cache of 512 KiB: 12 tiles take 216 KiB of int64 sums, 4 packed panels 96 KiB, what is fetched ahead 168
+// KiB.
 constexpr int64_t kMaxPanelsOfN = 4, kMaxPanelsOfK = 3;
-constexpr int64_t kChunkSteps = kTileSteps < 256 ? kTileSteps : 256;
+constexpr int64_t kChunkSteps = 128, kPieceSteps = 64;
 constexpr int64_t kItemsPerThread = 3;
 constexpr int64_t kTileElements = kPanelColumns * kPanelColumns;
 
-// Tokens of one segment within one chunk.
+// Tokens of one segment within one chunk, at most kPieceSteps.
 struct Piece {
   int64_t token, tokens;
   int64_t step, steps;  // where the packed panels have them
@@ -43,7 +45,8 @@ class Chunks {
   int64_t Next(Piece* pieces) {
     int64_t count = 0, step = 0;
     while (segment_ < last_ && step < kChunkSteps) {
-      const int64_t left = offsets_[segment_ + 1] - token_, room = (kChunkSteps - step) * kStepDepth<T>;
+      const int64_t left = offsets_[segment_ + 1] - token_, free = kChunkSteps - step;
+      const int64_t room = (free < kPieceSteps ? free : kPieceSteps) * kStepDepth<T>;
       const int64_t tokens = left < room ? left : room;
       if (tokens > 0) {
         pieces[count++] = {token_, tokens, step, PanelSteps<T>(tokens), token_ == offsets_[segment_], tokens == left};
@@ -60,6 +63,13 @@ class Chunks {
     return count;
   }
   bool AtEnd() const { return token_ == offsets_[last_]; }
+  // About the tokens of the next chunk.
+  int64_t next_token() const { return token_; }
+  template <class T>
+  int64_t CountNext() const {
+    const int64_t left = offsets_[last_] - token_, most = kChunkSteps * kStepDepth<T>;
+    return left < most ? left : most;
+  }
 
  private:
   const int32_t* offsets_;
@@ -107,9 +117,10 @@ struct WorkSpace {
   alignas(128) Operand<T> dy[PanelElements<T>(kChunkSteps * kStepDepth<T>)];
   struct Tile {
     alignas(128) int64_t sum[kTileElements];  // not used if there is one chain only
-    float c[kTileElements];                   // f32 chains of a segment that goes on in the next chunk
+    float c[kTileElements];                   // f32 chains of a segment that goes on in the next piece
   };
   Tile tiles[kMaxPanelsOfN][kMaxPanelsOfK];
+  alignas(128) float c[kTileElements];  // those of a segment that is one piece: this memory is always close
 };
 
 template <class T, class Sum>
@@ -126,14 +137,16 @@ class ItemSum {
     const bool direct = chunks.CountChains() == 1;
     for (bool first = true; !chunks.AtEnd(); first = false) {
       const int64_t count = chunks.Next<T>(space_.pieces);
-      AddChunk({space_.pieces, static_cast<size_t>(count)}, {first, chunks.AtEnd(), direct});
+      AddChunk({space_.pieces, static_cast<size_t>(count)},
+               {first, chunks.AtEnd(), direct, chunks.next_token(), chunks.CountNext<T>()});
     }
   }
 
  private:
   struct Chunk {
-    bool first, last;  // of the matrix
-    bool direct;       // one chain only: its sums need no tile
+    bool first, last;                 // of the matrix
+    bool direct;                      // one chain only: its sums need no tile
+    int64_t next_token, next_tokens;  // of the next chunk
   };
   void AddChunk(std::span<const Piece> pieces, const Chunk& chunk) {
     for (int64_t k = 0; k < item_.panels_k; ++k) PackPieces<T>(args_.x, item_.first_k + k, pieces, space_.x[k]);
@@ -156,6 +169,20 @@ class ItemSum {
     return {target.As<Sum>() + matrix + row * stride + column, stride};
   }
 
+  // What to fetch during the tile (n, k) for the next chunk: a part of its rows of x, then of dy.
+  Ahead WhatIsNext(const Chunk& chunk, int64_t n, int64_t k) const {
+    const int64_t tiles = item_.panels_n * item_.panels_k, tile = n * item_.panels_k + k;
+    const int64_t begin = 2 * chunk.next_tokens * tile / tiles, end = 2 * chunk.next_tokens * (tile + 1) / tiles;
+    const bool of_x = begin < chunk.next_tokens;
+    const Tensor& source = of_x ? args_.x : args_.dy;
+    const int64_t panel = of_x ? item_.first_k : item_.first_n, panels = of_x ? item_.panels_k : item_.panels_n;
+    const int64_t row = chunk.next_token + (of_x ? begin : begin - chunk.next_tokens);
+    const int64_t size = SizeOf(source.dtype), stride = source.stride(0) * size;
+    if (begin == end) return {};
+    return {source.As<char>() + row * stride + panel * kPanelColumns * size, panels * kPanelColumns * size, end - begin,
+            stride};
+  }
+
   // Panel n by panel k of the item.
   void AddTileOfChunk(std::span<const Piece> pieces, const Chunk& chunk, int64_t n, int64_t k) {
     constexpr int64_t kStep = kPanelColumns * kStepDepth<T>;
@@ -167,13 +194,16 @@ class ItemSum {
     typename WorkSpace<T>::Tile& tile = space_.tiles[n][k];
     if (chunk.first && !chunk.direct) std::fill_n(tile.sum, kTileElements, 0);
     bool beyond = false;
+    Ahead ahead = WhatIsNext(chunk, n, k);
     for (const Piece& piece : pieces) {
+      float* const c = piece.starts && piece.ends ? space_.c : tile.c;
       GemmTile(rows, columns, piece.steps, space_.dy + piece.step * kStep, 1, kPanelColumns,
-               space_.x[k] + piece.step * kStep, tile.c, kPanelColumns, !piece.starts);
+               space_.x[k] + piece.step * kStep, c, kPanelColumns, !piece.starts, ahead);
+      ahead = {};
       if (!piece.ends) continue;
       const float limit = args_.target.limit;
-      beyond |= chunk.direct ? AddTileToSum(rows, columns, tile.c, kPanelColumns, target.first, target.stride, limit)
-                             : AddTileToSum(rows, columns, tile.c, kPanelColumns, tile.sum, kPanelColumns, limit);
+      beyond |= chunk.direct ? AddTileToSum(rows, columns, c, kPanelColumns, target.first, target.stride, limit)
+                             : AddTileToSum(rows, columns, c, kPanelColumns, tile.sum, kPanelColumns, limit);
     }
     if (beyond) SetFlag(args_.target.flag.As<int32_t>());
     if constexpr (std::is_same_v<Sum, int64_t>) {
