@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/check.h"
+#include "core/device/median_seconds.h"
 #include "launch/metrics.h"
 
 namespace conclave::launch {
@@ -17,12 +18,6 @@ namespace {
 constexpr int64_t kWarmUpSteps = 3;       // scratch grows, caches and the clock settle
 constexpr double kCopyBytes = 128 << 20;  // more than caches hold
 constexpr std::string_view kOutside = "outside of operations";
-
-double MedianOf(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 // Columns for FLOPs and bytes, each with the share of what the device can do; blank where nothing is known.
 std::string SpeedText(const StepProfile& profile, double seconds, double flops, double bytes) {
@@ -58,12 +53,14 @@ StepProfile::Row Sum(std::string_view name, const std::vector<StepProfile::Row>&
 
 }  // namespace
 
-StepProfiler::StepProfiler(core::OperationProfile& operations, int64_t num_steps)
-    : operations_(operations), num_steps_(num_steps), warm_up_left_(kWarmUpSteps) {
+StepProfiler::StepProfiler(core::OperationProfile& operations, core::Device& device, core::DType dtype,
+                           int64_t num_steps)
+    : operations_(operations), device_(device), dtype_(dtype), num_steps_(num_steps), warm_up_left_(kWarmUpSteps) {
   steps_.reserve(static_cast<size_t>(num_steps));
 }
 
 void StepProfiler::BeginStep() {
+  if (!Complete()) peak_before_ = device_.SamplePeakFlops(dtype_);
   operations_.fill({});
   step_start_ = std::clock();
 }
@@ -72,15 +69,18 @@ void StepProfiler::EndStep(int64_t step, double seconds, double data_seconds) {
   if (Complete() || warm_up_left_-- > 0) return;
   if (steps_.empty()) first_step_ = step;
   const double processors = static_cast<double>(std::clock() - step_start_) / CLOCKS_PER_SEC / seconds;
-  steps_.push_back(
-      {.operations = operations_, .seconds = seconds, .data_seconds = data_seconds, .processors = processors});
+  steps_.push_back({.operations = operations_,
+                    .seconds = seconds,
+                    .data_seconds = data_seconds,
+                    .processors = processors,
+                    .peak_flops = peak_before_});
 }
 
 template <class Figure>
 double StepProfiler::Median(Figure figure) const {
   std::vector<double> values;
   for (const Step& step : steps_) values.push_back(figure(step));
-  return MedianOf(std::move(values));
+  return core::Median(std::move(values));
 }
 
 std::vector<StepProfile::Row> StepProfiler::Rows() const {
@@ -117,7 +117,7 @@ std::vector<StepProfile::Row> StepProfiler::Rows() const {
   return rows;
 }
 
-StepProfile StepProfiler::Summarize(core::Device& device, core::DType dtype) const {
+StepProfile StepProfiler::Summarize() const {
   CHECK(!steps_.empty());
   const auto by_time = [](const Step& a, const Step& b) { return a.seconds < b.seconds; };
   double load = 0;
@@ -129,11 +129,12 @@ StepProfile StepProfiler::Summarize(core::Device& device, core::DType dtype) con
           .fastest_step = fastest->seconds,
           .median_step = Median([](const Step& step) { return step.seconds; }),
           .slowest_step = slowest->seconds,
-          .dtype = dtype,
+          .dtype = dtype_,
           .processors = Median([](const Step& step) { return step.processors; }),
           .machine_load = load,
-          .peak_flops = device.MeasurePeakFlops(dtype),
-          .copy_bytes = kCopyBytes / device.MeasureCopySeconds(kCopyBytes)};
+          .peak_flops = device_.MeasurePeakFlops(dtype_),
+          .peak_between = Median([](const Step& step) { return step.peak_flops; }),
+          .copy_bytes = kCopyBytes / device_.MeasureCopySeconds(kCopyBytes)};
 }
 
 std::string ProfileTable(const StepProfile& profile) {
@@ -152,8 +153,15 @@ std::string ProfileTable(const StepProfile& profile) {
     text += RowText(profile, "", Sum(begin->group, {begin, end}));
     for (; begin != end; ++begin) text += RowText(profile, "  ", *begin);
   }
-  return text + RowText(profile, "", Sum("step", profile.rows)) +
-         "Each time is a median over the steps; more than 100 % of a copy: data that a cache still held.";
+  const StepProfile::Row step = Sum("step", profile.rows);
+  text += RowText(profile, "", step);
+  text += absl::StrFormat(
+      "Right before each step multiply-adds in registers reached %.1f GFLOP/s, %.0f %% of the peak (less than all: "
+      "others "
+      "use the cores, too); a step does %.0f %% of that.\n",
+      1e-9 * profile.peak_between, 100 * profile.peak_between / profile.peak_flops,
+      100 * step.flops / step.seconds / profile.peak_between);
+  return text + "Each time is a median over the steps; more than 100 % of a copy: data that a cache still held.";
 }
 
 std::string ProfileLines(const StepProfile& profile) {
@@ -167,6 +175,7 @@ std::string ProfileLines(const StepProfile& profile) {
   head.Add("processors", profile.processors);
   head.Add("machine_load", profile.machine_load);
   head.Add("peak_flops_per_second", profile.peak_flops);
+  head.Add("peak_between_flops_per_second", profile.peak_between);
   head.Add("copy_bytes_per_second", profile.copy_bytes);
   std::string lines = head.Take();
   for (const StepProfile::Row& row : profile.rows) {

@@ -28,13 +28,15 @@ struct StepProfile {
   double processors = 0;    // that the step had, less than threads if others took them
   double machine_load = 0;  // of the last minute: how many others compute, too
   double peak_flops = 0;    // FLOP/s of multiply-adds of this dtype
+  double peak_between = 0;  // the same between the steps: less, where others use the cores, too
   double copy_bytes = 0;    // bytes read and written per second by a copy in memory
 };
 
 class StepProfiler {
  public:
-  // Measures `num_steps` steps after the first few of this process. `operations`: where the kernels record.
-  StepProfiler(core::OperationProfile& operations, int64_t num_steps);
+  // Measures `num_steps` steps after the first few of this process. `operations`: where the kernels record; `dtype`: of
+  // the products, whose peak is sampled between the steps.
+  StepProfiler(core::OperationProfile& operations, core::Device& device, core::DType dtype, int64_t num_steps);
 
   void BeginStep();  // forgets what ran since the last step, such as a validation
   void EndStep(int64_t step, double seconds, double data_seconds);
@@ -43,13 +45,14 @@ class StepProfiler {
   int64_t num_measured() const { return static_cast<int64_t>(steps_.size()); }
 
   // Of the steps so far, at least one; measures the device, which takes about a second.
-  StepProfile Summarize(core::Device& device, core::DType dtype) const;
+  StepProfile Summarize() const;
 
  private:
   struct Step {
     core::OperationProfile operations;
     double seconds = 0, data_seconds = 0;
     double processors = 0;  // time of all threads / seconds
+    double peak_flops = 0;  // right before it
   };
   // The median over the steps of figure(step).
   template <class Figure>
@@ -57,10 +60,13 @@ class StepProfiler {
   std::vector<StepProfile::Row> Rows() const;
 
   core::OperationProfile& operations_;
+  core::Device& device_;
+  const core::DType dtype_;
   const int64_t num_steps_;
   int64_t warm_up_left_;
   int64_t first_step_ = 0;
   std::clock_t step_start_ = 0;  // processor time
+  double peak_before_ = 0;       // FLOP/s
   std::vector<Step> steps_;      // its memory is taken before the first step
 };
 

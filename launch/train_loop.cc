@@ -61,7 +61,7 @@ void TrainLoop::ReportProfile() {
   if (profiler_->num_measured() == 0) {
     Warn("--profile: the run ended in the steps to warm up, nothing was measured; raise train.steps");
   } else {
-    const StepProfile profile = profiler_->Summarize(*parts_.device, parts_.model->dtype());
+    const StepProfile profile = profiler_->Summarize();
     report_->Print(ProfileTable(profile));
     const auto written = core::WriteTextFile(folder_.ProfilePath(), ProfileLines(profile));
     if (!written.ok()) Warn(absl::StrFormat("%s; training goes on", std::string(written.status().message())));

@@ -30,7 +30,9 @@ class TrainLoop {
 
   // Says, after the next `num_steps` steps and a few to warm up, where their time went. Needs parts.operations and a
   // report.
-  void Profile(int64_t num_steps) { profiler_.emplace(*parts_.operations, num_steps); }
+  void Profile(int64_t num_steps) {
+    profiler_.emplace(*parts_.operations, *parts_.device, parts_.model->dtype(), num_steps);
+  }
   // Trains to the end, or until a signal to any rank asks to stop.
   absl::StatusOr<ExitCode> Run();
 

@@ -59,6 +59,7 @@ class Device {
 
   // ---- What it can do at best, measured when called: what speeds are shares of. -------------------------------------
   virtual double MeasurePeakFlops(DType dtype) = 0;     // FLOP/s of multiply-adds in registers, f32 or bf16
+  virtual double SamplePeakFlops(DType dtype) = 0;      // the same just now, in one or two milliseconds
   virtual double MeasureCopySeconds(double bytes) = 0;  // to copy: bytes / 2 are read and bytes / 2 written
 };
 
@@ -67,8 +68,8 @@ struct DeviceOptions {
   int num_threads = 0;  // 0: all processors this process may use
 };
 
-// Creates the device. For "cpu" the instruction set is the best of the machine, or the one that the environment variable
-// CONCLAVE_CPU names: portable, avx2, avx512, avx512_bf16 (an error if the machine lacks it or the name is unknown).
+// Creates the device. For "cpu" the instruction set is the fastest of the machine, or the one that the environment
+// variable CONCLAVE_CPU names: portable, avx2, avx512, avx512_bf16 (an error if the machine lacks it or the name is unknown).
 absl::StatusOr<std::unique_ptr<Device>> CreateDevice(const DeviceOptions& options);
 
 }  // namespace conclave::core

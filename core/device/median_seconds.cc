@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 #include <vector>
 
 namespace conclave::core {
@@ -15,21 +16,28 @@ double SecondsSince(Clock::time_point start) { return std::chrono::duration<doub
 
 }  // namespace
 
+double SecondsOf(const std::function<void()>& run) {
+  const Clock::time_point start = Clock::now();
+  run();
+  return SecondsSince(start);
+}
+
+double Median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 double MedianOfRuns(const std::function<double()>& timed_run) {
   timed_run();
   std::vector<double> times;
   const Clock::time_point begin = Clock::now();
   while (times.size() < 10 || (SecondsSince(begin) < 0.2 && times.size() < 1000)) times.push_back(timed_run());
-  std::nth_element(times.begin(), times.begin() + static_cast<ptrdiff_t>(times.size() / 2), times.end());
-  return times[times.size() / 2];
+  return Median(std::move(times));
 }
 
 double MedianSeconds(const std::function<void()>& run) {
-  return MedianOfRuns([&] {
-    const Clock::time_point start = Clock::now();
-    run();
-    return SecondsSince(start);
-  });
+  return MedianOfRuns([&] { return SecondsOf(run); });
 }
 
 }  // namespace conclave::core

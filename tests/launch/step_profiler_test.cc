@@ -45,7 +45,9 @@ StepProfile::Row Find(const StepProfile& profile, std::string_view name) {
 // Steps 11 ... 11 + warm-up and more: in the measured ones, Gemm takes `seconds` of a step of 10 seconds.
 StepProfile ProfileOf(const std::vector<double>& seconds) {
   core::OperationProfile operations{};
-  StepProfiler profiler(operations, static_cast<int64_t>(seconds.size()));
+  auto device = core::CreateDevice({.num_threads = 1});
+  EXPECT_TRUE(device.ok());
+  StepProfiler profiler(operations, **device, core::DType::kF32, static_cast<int64_t>(seconds.size()));
   int64_t step = 10;
   const auto run = [&](double gemm_seconds) {
     operations[static_cast<size_t>(Operation::kAdd)].calls = 5;  // of a validation before the step
@@ -61,9 +63,7 @@ StepProfile ProfileOf(const std::vector<double>& seconds) {
   }
   EXPECT_TRUE(profiler.Complete());
   run(1000);  // after the last one: ignored
-  auto device = core::CreateDevice({.num_threads = 1});
-  EXPECT_TRUE(device.ok());
-  return profiler.Summarize(**device, core::DType::kF32);
+  return profiler.Summarize();
 }
 
 TEST(StepProfiler, TakesMediansAndSharesOfTheWholeStep) {
@@ -88,6 +88,7 @@ TEST(StepProfiler, TakesMediansAndSharesOfTheWholeStep) {
 TEST(StepProfiler, TableHasGroupsRowsAndTheWhole) {
   StepProfile profile = ProfileOf({4});
   profile.peak_flops = 3e9;
+  profile.peak_between = 2e9;
   profile.copy_bytes = 12e9;
   const std::string table = ProfileTable(profile);
   EXPECT_TRUE(Contains(table, "profile of steps 14 to 14: median 10000.0 ms")) << table;
@@ -98,6 +99,8 @@ TEST(StepProfiler, TableHasGroupsRowsAndTheWhole) {
   EXPECT_TRUE(Contains(table, "\noutside of operations                  5000.000   50.0 %\n")) << table;
   EXPECT_TRUE(Contains(table, "\nstep                                5 10000.000  100.0 %       0.6    20 %\n"))
       << table;
+  EXPECT_TRUE(Contains(table, "reached 2.0 GFLOP/s, 67 % of the peak")) << table;
+  EXPECT_TRUE(Contains(table, "a step does 30 % of that.\n")) << table;
 }
 
 TEST(ProfileCommand, ChangesNoBitAndWritesATableAndLines) {
@@ -118,6 +121,7 @@ TEST(ProfileCommand, ChangesNoBitAndWritesATableAndLines) {
   EXPECT_GT(lines[0]["processors"], 0.0);
   EXPECT_LT(lines[0]["processors"], 2.5);  // one thread, and one that reads ahead
   EXPECT_GT(lines[0]["peak_flops_per_second"], 0.0);
+  EXPECT_GT(lines[0]["peak_between_flops_per_second"], 0.0);
   EXPECT_NEAR(SumOfShares(lines), 1, 1e-12);
   for (size_t i = 1; i < lines.size(); ++i) {
     EXPECT_TRUE(Contains(outcome.out, "\n  " + lines[i]["operation"].get<std::string>() + " ")) << lines[i];

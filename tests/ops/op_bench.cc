@@ -2,12 +2,14 @@
 // op_bench [filter] [--threads N]: the time of every operation whose name contains `filter`, on the shapes of real
 // models with random data, the median of 10 runs or more, against what this machine can do, measured in the same run:
 // FMAs in registers (bf16: vdpbf16ps), and a memcpy of as many bytes as the operation touches. "of peak" = the time
-// that the scarcer of the two would take / the time taken.
+// that the scarcer of the two would take / the time taken. Where others use the cores, too, the peak of a quiet moment
+// says little: "just then" is the median over the runs of the share of what FMAs in registers did right before each.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
@@ -42,13 +44,24 @@ void BenchmarkCase(const OpCase& c, const Shape& shape, DType dtype, Device& dev
     double bytes = 0;
     for (const std::string& name : step.touches) bytes += static_cast<double>(placed.Bytes(name));
     const double flops = step.flops ? step.flops(shape) : 0;
-    const double seconds = MedianSeconds([&] { placed.Run({step}); });
+    std::vector<double> just_then;  // seconds of the FLOPs at the rate of that moment / seconds taken
+    const double seconds = MedianOfRuns([&] {
+      const double rate = flops > 0 ? device.SamplePeakFlops(dtype) : 0;
+      const double taken = SecondsOf([&] { placed.Run({step}); });
+      if (flops > 0) just_then.push_back(flops / rate / taken);
+      return taken;
+    });
     if (seconds < kNothingToDo) continue;  // a step that these options leave out
     const double compute = flops / (dtype == DType::kBf16 ? peaks.bf16 : peaks.f32);
     const double memory = device.MeasureCopySeconds(bytes);
-    absl::PrintF("  %-24s %-5s %10.1f us %8.1f GB/s %9.1f GFLOP/s %5.0f %% of peak (%s)\n", step.name, Name(dtype),
+    absl::PrintF("  %-24s %-5s %10.1f us %8.1f GB/s %9.1f GFLOP/s %5.0f %% of peak (", step.name, Name(dtype),
                  1e6 * seconds, 1e-9 * bytes / seconds, 1e-9 * flops / seconds,
-                 100 * std::max(compute, memory) / seconds, compute > memory ? "compute" : "memory");
+                 100 * std::max(compute, memory) / seconds);
+    if (compute > memory) {
+      absl::PrintF("compute; just then %.0f %%)\n", 100 * Median(just_then));
+    } else {
+      absl::PrintF("memory)\n");
+    }
     std::fflush(stdout);
   }
 }

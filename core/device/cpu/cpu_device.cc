@@ -158,6 +158,7 @@ class CpuDevice final : public Device {
   }
 
   double MeasurePeakFlops(DType dtype) override { return cpu::MeasurePeakFlops(dtype, pool_.size()); }
+  double SamplePeakFlops(DType dtype) override { return cpu::SamplePeakFlops(dtype, pool_.size()); }
   double MeasureCopySeconds(double bytes) override { return cpu::MeasureCopySeconds(bytes, pool_.size()); }
 
  private:

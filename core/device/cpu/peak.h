@@ -7,9 +7,11 @@
 
 namespace conclave::core::cpu {
 
-// FLOP/s of multiply-adds in registers, on `num_threads` threads at once; the best of many tries. bf16: vdpbf16ps,
-// where the machine has it, and else as f32. Takes half a second.
+// FLOP/s of multiply-adds in registers, on `num_threads` threads at once; the best of many tries. bf16: those of
+// vdpbf16ps, where the machine has it and they are faster than those of floats. Takes half a second.
 double MeasurePeakFlops(DType dtype, int num_threads);
+// One try, half a millisecond for each kind: what the processors do just now, less than the peak where others use them.
+double SamplePeakFlops(DType dtype, int num_threads);
 
 // Median of the seconds in which memcpy reads bytes / 2 and writes bytes / 2, in all threads together.
 double MeasureCopySeconds(double bytes, int num_threads);
