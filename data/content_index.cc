@@ -26,7 +26,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr int kIndexVersion = 1;
 constexpr int64_t kMostIndexBytes = int64_t{256} << 20;
 constexpr int64_t kPartBytes = int64_t{4} << 20;
 constexpr int64_t kTokensAtOnce = 1 << 18;
@@ -53,7 +53,7 @@ Index ReadIndex(const std::string& path) {
   if (!text.ok()) return index;
   try {
     const Json json = Json::parse(*text);
-    if (json.at("version") != kVersion) return index;
+    if (json.at("version") != kIndexVersion) return index;
     for (const Json& file : json.at("files")) {
       index[file.at("path")] = {.stamp = {file.at("bytes"), file.at("mtime_ns"), file.at("inode")},
                                 .content = {file.at("checksum"), file.at("largest_id")}};
@@ -75,7 +75,7 @@ void WriteIndex(const std::string& path, const Index& index) {
                      {"largest_id", known.content.largest_id}});
   }
   const std::string text =
-      Json{{"version", kVersion}, {"files", std::move(files)}}.dump(1, ' ', false, Json::error_handler_t::replace);
+      Json{{"version", kIndexVersion}, {"files", std::move(files)}}.dump(1, ' ', false, Json::error_handler_t::replace);
   const std::string temporary = absl::StrFormat("%s.%d.tmp", path, ::getpid());
   // Only a memory: if it cannot be kept, the next start reads the data again.
   if (!core::MakeDirectories(std::filesystem::path(path).parent_path().string()).ok()) return;

@@ -12,7 +12,7 @@
 namespace conclave::data {
 namespace {
 
-constexpr size_t kMaxListedBytes = 200;  // of the keys that a message names
+constexpr size_t kMaxNamedBytes = 200;  // of the keys that a message names
 
 std::optional<Role> RoleOf(std::string_view name) {
   if (name == "system") return Role::kSystem;
@@ -121,7 +121,7 @@ class LineReader final : public core::JsonEvents {
     if (depth_ != 1) return true;
     at_field_ = name == field_;
     at_messages_ = name == "messages";
-    if (keys_.size() < kMaxListedBytes) keys_ += (keys_.empty() ? "" : ", ") + name.substr(0, kMaxListedBytes);
+    if (keys_.size() < kMaxNamedBytes) keys_ += (keys_.empty() ? "" : ", ") + name.substr(0, kMaxNamedBytes);
     return true;
   }
 

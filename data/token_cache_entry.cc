@@ -18,7 +18,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr int kEntryVersion = 1;
 constexpr int64_t kMostInfoBytes = 1 << 20;
 
 std::string InfoPath(const std::string& path) { return path + "/tokens.json"; }
@@ -31,7 +31,7 @@ absl::StatusOr<EntryInfo> ReadEntryInfo(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(InfoPath(path), kMostInfoBytes));
   try {
     const Json json = Json::parse(text);
-    if (json.at("version") != kVersion) return absl::DataLossError(InfoPath(path) + ": of another version");
+    if (json.at("version") != kEntryVersion) return absl::DataLossError(InfoPath(path) + ": of another version");
     const Json& stamp = json.at("bin_seen_right");
     return EntryInfo{.num_files = json.at("files"),
                      .num_documents = json.at("documents"),
@@ -94,7 +94,7 @@ absl::Status WriteEntryInfo(const std::string& path, const EntryInfo& info) {
     return {{"bytes", written.bytes}, {"checksum", written.checksum}};
   };
   const Json json = {
-      {"version", kVersion},
+      {"version", kEntryVersion},
       {"files", info.num_files},
       {"documents", info.num_documents},
       {"empty_documents", info.num_empty_documents},

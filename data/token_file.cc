@@ -21,7 +21,7 @@ namespace {
 
 constexpr char kMagic[9] = {'M', 'M', 'I', 'D', 'I', 'D', 'X', '\0', '\0'};
 constexpr int64_t kHeaderBytes = 34;
-constexpr uint64_t kVersion = 1;
+constexpr uint64_t kFileVersion = 1;
 constexpr uint64_t kMostEntries = uint64_t{1} << 48;  // keeps products of sizes below 2^63
 
 // Numbers of the .idx lie at any address.
@@ -112,7 +112,7 @@ absl::Status TokenFile::ReadHeader() {
   if (idx_.size() < kHeaderBytes || std::memcmp(idx_.data(), kMagic, sizeof(kMagic)) != 0) {
     return Broken(idx_, "not a Megatron index: it does not begin with MMIDIDX");
   }
-  if (const auto version = Load<uint64_t>(idx_.data() + 9); version != kVersion) {
+  if (const auto version = Load<uint64_t>(idx_.data() + 9); version != kFileVersion) {
     return Broken(idx_, absl::StrFormat("version %d of the format; version 1 is read", version));
   }
   type_ = static_cast<TokenType>(idx_.data()[17]);

@@ -16,7 +16,7 @@
 namespace conclave::data {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 struct Entry {
   std::string text;
@@ -61,12 +61,12 @@ std::vector<Entry> VocabularyEntries(const BpeDescription& description) {
   return entries;
 }
 
-absl::StatusOr<Json> Vocabulary(const BpeDescription& description) {
+absl::StatusOr<OrderedJson> VocabularyJson(const BpeDescription& description) {
   std::vector<Entry> entries = VocabularyEntries(description);
   absl::flat_hash_map<std::string, int32_t> ids;
   ids.reserve(entries.size());
-  Json vocabulary = Json::object();
-  auto& members = vocabulary.get_ref<Json::object_t&>();
+  OrderedJson vocabulary = OrderedJson::object();
+  auto& members = vocabulary.get_ref<OrderedJson::object_t&>();
   members.reserve(entries.size());
   for (Entry& entry : entries) {
     const auto [same, is_new] = ids.emplace(entry.text, entry.id);
@@ -89,17 +89,17 @@ std::vector<BpeDescription::Merge> MergesInOrder(const BpeDescription& descripti
   return merges;
 }
 
-Json Merges(const BpeDescription& description) {
+OrderedJson Merges(const BpeDescription& description) {
   const std::vector<std::string> texts = TokenTexts(description);
-  Json merges = Json::array();
+  OrderedJson merges = OrderedJson::array();
   for (const BpeDescription::Merge& merge : MergesInOrder(description)) {
-    merges.push_back(Json::array({texts[merge.left], texts[merge.right]}));
+    merges.push_back(OrderedJson::array({texts[merge.left], texts[merge.right]}));
   }
   return merges;
 }
 
-Json AddedTokens(const BpeDescription& description) {
-  Json tokens = Json::array();
+OrderedJson AddedTokens(const BpeDescription& description) {
+  OrderedJson tokens = OrderedJson::array();
   for (const AddedToken& token : AddedById(description)) {
     tokens.push_back({{"id", token.id},
                       {"content", token.content},
@@ -142,19 +142,19 @@ const char* Name(SplitRule::Behavior behavior) {
   return "";
 }
 
-Json SequenceOf(const char* members, Json steps) {
+OrderedJson SequenceOf(const char* members, OrderedJson steps) {
   if (steps.size() == 1) return steps[0];
   return {{"type", "Sequence"}, {members, std::move(steps)}};
 }
 
-Json Normalizer(const BpeDescription& description) {
+OrderedJson Normalizer(const BpeDescription& description) {
   if (description.normalizations.empty()) return nullptr;
-  Json steps = Json::array();
+  OrderedJson steps = OrderedJson::array();
   for (const Normalization step : description.normalizations) steps.push_back({{"type", Name(step)}});
   return SequenceOf("normalizers", std::move(steps));
 }
 
-Json ByteLevel(const BpeDescription& description, bool use_regex) {
+OrderedJson ByteLevel(const BpeDescription& description, bool use_regex) {
   return {{"type", "ByteLevel"},
           {"add_prefix_space", description.add_prefix_space},
           {"trim_offsets", false},
@@ -162,8 +162,8 @@ Json ByteLevel(const BpeDescription& description, bool use_regex) {
 }
 
 // ByteLevel has GPT-2's pattern built in; a prefix space comes before it.
-Json PreTokenizer(const BpeDescription& description) {
-  Json steps = Json::array();
+OrderedJson PreTokenizer(const BpeDescription& description) {
+  OrderedJson steps = OrderedJson::array();
   const std::vector<SplitRule>& splits = description.splits;
   const bool gpt2 = !splits.empty() && splits.back().regex == kGpt2Pattern &&
                     splits.back().behavior == SplitRule::Behavior::kIsolated && !splits.back().invert;
@@ -177,7 +177,7 @@ Json PreTokenizer(const BpeDescription& description) {
   return SequenceOf("pretokenizers", std::move(steps));
 }
 
-Json UnknownToken(const BpeDescription& description) {
+OrderedJson UnknownToken(const BpeDescription& description) {
   for (const AddedToken& token : description.added_tokens) {
     if (token.id == description.unknown_id) return token.content;
   }
@@ -185,20 +185,20 @@ Json UnknownToken(const BpeDescription& description) {
   return TokenTexts(description)[description.unknown_id];
 }
 
-absl::StatusOr<std::string> Dump(const Json& json) {
+absl::StatusOr<std::string> Dump(const OrderedJson& json) {
   try {
     return json.dump(2) + "\n";
-  } catch (const Json::exception& error) {
+  } catch (const OrderedJson::exception& error) {
     return absl::InvalidArgumentError(absl::StrFormat("a special token or pattern is not UTF-8 (%s)", error.what()));
   }
 }
 
-void AddName(Json& object, const char* key, const std::string& name) {
+void AddName(OrderedJson& object, const char* key, const std::string& name) {
   if (!name.empty()) object[key] = name;
 }
 
-Json SpecialTokensMap(const TokenizerConfig& config) {
-  Json map = Json::object();
+OrderedJson SpecialTokensMap(const TokenizerConfig& config) {
+  OrderedJson map = OrderedJson::object();
   AddName(map, "bos_token", config.bos);
   AddName(map, "eos_token", config.eos);
   AddName(map, "pad_token", config.pad);
@@ -208,31 +208,31 @@ Json SpecialTokensMap(const TokenizerConfig& config) {
 }  // namespace
 
 absl::StatusOr<std::string> WriteTokenizerJson(const BpeDescription& description) {
-  ASSIGN_OR_RETURN(Json vocabulary, Vocabulary(description));
-  Json model = {{"type", "BPE"},
-                {"dropout", nullptr},
-                {"unk_token", UnknownToken(description)},
-                {"continuing_subword_prefix", nullptr},
-                {"end_of_word_suffix", nullptr},
-                {"fuse_unk", false},
-                {"byte_fallback", false},
-                {"ignore_merges", description.ignore_merges}};
+  ASSIGN_OR_RETURN(OrderedJson vocabulary, VocabularyJson(description));
+  OrderedJson model = {{"type", "BPE"},
+                       {"dropout", nullptr},
+                       {"unk_token", UnknownToken(description)},
+                       {"continuing_subword_prefix", nullptr},
+                       {"end_of_word_suffix", nullptr},
+                       {"fuse_unk", false},
+                       {"byte_fallback", false},
+                       {"ignore_merges", description.ignore_merges}};
   model["vocab"] = std::move(vocabulary);
   model["merges"] = Merges(description);
-  Json file = {{"version", "1.0"},
-               {"truncation", nullptr},
-               {"padding", nullptr},
-               {"added_tokens", AddedTokens(description)},
-               {"normalizer", Normalizer(description)},
-               {"pre_tokenizer", PreTokenizer(description)},
-               {"post_processor", nullptr},
-               {"decoder", ByteLevel({}, false)}};
+  OrderedJson file = {{"version", "1.0"},
+                      {"truncation", nullptr},
+                      {"padding", nullptr},
+                      {"added_tokens", AddedTokens(description)},
+                      {"normalizer", Normalizer(description)},
+                      {"pre_tokenizer", PreTokenizer(description)},
+                      {"post_processor", nullptr},
+                      {"decoder", ByteLevel({}, false)}};
   file["model"] = std::move(model);
   return Dump(file);
 }
 
 absl::StatusOr<std::string> WriteVocabJson(const BpeDescription& description) {
-  ASSIGN_OR_RETURN(const Json vocabulary, Vocabulary(description));
+  ASSIGN_OR_RETURN(const OrderedJson vocabulary, VocabularyJson(description));
   return Dump(vocabulary);
 }
 
@@ -246,7 +246,7 @@ std::string WriteMergesText(const BpeDescription& description) {
 }
 
 std::string TokenizerConfigJson(const TokenizerConfig& config) {
-  Json json = SpecialTokensMap(config);
+  OrderedJson json = SpecialTokensMap(config);
   json["unk_token"] = nullptr;  // otherwise transformers 5 adds one of its own in folders of model_type qwen2
   if (!config.additional_special_tokens.empty()) json["additional_special_tokens"] = config.additional_special_tokens;
   json["clean_up_tokenization_spaces"] = false;

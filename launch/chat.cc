@@ -28,7 +28,7 @@ constexpr char kHelp[] =
     "/help         this list\n"
     "Ctrl-C stops an answer. A message that begins with a slash: put a blank before it.\n";
 
-void Print(std::string_view text) {
+void Show(std::string_view text) {
   fwrite(text.data(), 1, text.size(), stdout);
   fflush(stdout);
 }
@@ -146,15 +146,15 @@ absl::Status Chat::Answer(const std::string& message) {
   std::vector<int32_t> tokens;
   InterruptSignal::Take();                                             // what was pressed before has had its effect
   const std::string prefill(conversation_.chat_template().Prefill());  // the prompt has the answer's first words
-  Print(prefill);
+  Show(prefill);
   const auto take = [&](int64_t, int32_t token) {
     if (InterruptSignal::Take()) return false;
     tokens.push_back(token);
-    Print(text.Push(token));
+    Show(text.Push(token));
     return true;
   };
   const Ending ending = sampling_.Generate(prompt, most, take).front();
-  Print(text.Finish() + "\n");
+  Show(text.Finish() + "\n");
   conversation_.Add(data::Role::kAssistant, prefill + data::Decode(tokenizer_, tokens));
   if (ending == Ending::kStopped) Notice("stopped");
   if (ending == Ending::kMaxTokens) {

@@ -26,19 +26,19 @@ using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-struct Totals {
+struct CountTotals {
   int64_t documents = 0, bytes = 0, tokens = 0;
 };
 
-absl::StatusOr<Totals> CountIn(const std::string& path, const data::Tokenizer& tokenizer,
-                               const data::RecordFormat& format, const data::LoadOptions& load) {
+absl::StatusOr<CountTotals> CountIn(const std::string& path, const data::Tokenizer& tokenizer,
+                                    const data::RecordFormat& format, const data::LoadOptions& load) {
   ASSIGN_OR_RETURN(const std::vector<data::SourceFile> files, data::ListSourceFiles(path));
   if (files[0].format == data::FileFormat::kTokens) {
     return absl::InvalidArgumentError(path + ": holds token ids already; --count needs text");
   }
   data::LoadProgress progress{.phase = data::LoadProgress::Phase::kTokenizing, .source = path};
   for (const data::SourceFile& file : files) progress.bytes_total += file.bytes;
-  Totals totals;
+  CountTotals totals;
   RETURN_IF_ERROR(data::TokenizeFiles(files, tokenizer, format, data::NumThreads(load),
                                       [&](const data::EncodedChunk& chunk, int64_t file_bytes) -> absl::Status {
                                         if (chunk.num_problems > 0) {
@@ -64,7 +64,8 @@ absl::StatusOr<ExitCode> CountTokens(const CountTokensOptions& options) {
   for (const std::string& path : options.paths) {
     const Clock::time_point start = Clock::now();
     LoadDisplay display;
-    const absl::StatusOr<Totals> totals = CountIn(path, *tokenizer, options.format, display.Options(options.threads));
+    const absl::StatusOr<CountTotals> totals =
+        CountIn(path, *tokenizer, options.format, display.Options(options.threads));
     if (const auto stop = StopSignals::Requested(); stop && absl::IsCancelled(totals.status())) return *stop;
     RETURN_IF_ERROR(totals.status());
     const double seconds = SecondsSince(start);

@@ -25,7 +25,7 @@
 namespace conclave::launch {
 namespace {
 
-struct Totals {
+struct LossTotals {
   double nats = 0;
   int64_t labels = 0;
 };
@@ -40,7 +40,7 @@ int64_t DefaultLength(const std::string& dir, const core::ModelConfig& model) {
 }
 
 // Losses are rounded per row, so the batch size does not change the sum.
-absl::StatusOr<Totals> Measure(const data::Loader& loader, int64_t batch_rows, int64_t length, core::Model& model) {
+absl::StatusOr<LossTotals> Measure(const data::Loader& loader, int64_t batch_rows, int64_t length, core::Model& model) {
   const core::PassShape shape{core::PassMode::kForwardOnly, std::min(batch_rows, loader.num_validation_rows()), length,
                               false};
   ASSIGN_OR_RETURN(const auto runner, core::PassRunner::Create(model, {shape}));
@@ -48,7 +48,7 @@ absl::StatusOr<Totals> Measure(const data::Loader& loader, int64_t batch_rows, i
   core::StepStatistics statistics;
   statistics.loss = core::Tensor(memory->data(), core::DType::kF64, {1, shape.rows});
   std::vector<double> row_losses(shape.rows);
-  Totals totals;
+  LossTotals totals;
   int64_t fixed = 0;
   for (int64_t begin = 0; begin < loader.num_validation_rows(); begin += shape.rows) {
     const core::Batch batch = loader.ValidationBatch(begin, shape.rows);
@@ -66,7 +66,7 @@ absl::StatusOr<Totals> Measure(const data::Loader& loader, int64_t batch_rows, i
   return totals;
 }
 
-void Print(const Totals& totals, int64_t bytes, bool json) {
+void Print(const LossTotals& totals, int64_t bytes, bool json) {
   const double loss = totals.nats / static_cast<double>(std::max<int64_t>(totals.labels, 1));
   const double perplexity = std::exp(loss);
   const double bits = bytes > 0 ? totals.nats / std::log(2.0) / static_cast<double>(bytes) : std::nan("");
@@ -110,7 +110,7 @@ absl::StatusOr<ExitCode> EvalText(const EvalOptions& options) {
                                                            display.Options(options.threads)));
   ASSIGN_OR_RETURN(const core::Precision precision, ChoosePrecision(options.precision, config));
   ASSIGN_OR_RETURN(LoadedModel loaded, LoadForInference(dir, config, precision, options.threads, data.sequence_length));
-  ASSIGN_OR_RETURN(const Totals totals, Measure(*loader, options.batch, data.sequence_length, *loaded.model));
+  ASSIGN_OR_RETURN(const LossTotals totals, Measure(*loader, options.batch, data.sequence_length, *loaded.model));
   Print(totals, loader->validation_bytes(), options.json);
   return ExitCode::kDone;
 }

@@ -20,7 +20,7 @@
 namespace conclave::launch {
 namespace {
 
-void Print(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
+void PrintText(const std::string& text) { fwrite(text.data(), 1, text.size(), stdout); }
 
 std::string ShapeText(const std::vector<int64_t>& shape) { return "[" + absl::StrJoin(shape, ", ") + "]"; }
 
@@ -32,17 +32,17 @@ int64_t Elements(const std::vector<int64_t>& shape) {
 
 void PrintModel(const core::ModelConfig& model) {
   const core::ModelGraph graph = core::MakeModelGraph(model, std::min<int64_t>(model.max_position_embeddings, 4096));
-  Print(absl::StrFormat("model          %s, %d blocks", model.model_type, model.num_hidden_layers));
+  PrintText(absl::StrFormat("model          %s, %d blocks", model.model_type, model.num_hidden_layers));
   if (model.num_nextn_predict_layers > 0)
-    Print(absl::StrFormat(" + %d for multi-token prediction", model.num_nextn_predict_layers));
-  Print(absl::StrFormat(", hidden size %d, vocabulary %s, at most %s positions\n", model.hidden_size,
-                        CountText(model.vocab_size), CountText(model.max_position_embeddings)));
+    PrintText(absl::StrFormat(" + %d for multi-token prediction", model.num_nextn_predict_layers));
+  PrintText(absl::StrFormat(", hidden size %d, vocabulary %s, at most %s positions\n", model.hidden_size,
+                            CountText(model.vocab_size), CountText(model.max_position_embeddings)));
   if (model.n_routed_experts > 0) {
-    Print(absl::StrFormat("experts        %d routed, %d per token, %d shared\n", model.n_routed_experts,
-                          model.num_experts_per_tok, model.n_shared_experts));
+    PrintText(absl::StrFormat("experts        %d routed, %d per token, %d shared\n", model.n_routed_experts,
+                              model.num_experts_per_tok, model.n_shared_experts));
   }
-  Print(absl::StrFormat("parameters     %s, active per token %s\n", CountText(graph.params()),
-                        CountText(graph.active_params())));
+  PrintText(absl::StrFormat("parameters     %s, active per token %s\n", CountText(graph.params()),
+                            CountText(graph.active_params())));
 }
 
 absl::Status PrintWeights(const core::ModelFolder& folder, bool each) {
@@ -52,11 +52,11 @@ absl::Status PrintWeights(const core::ModelFolder& folder, bool each) {
     ASSIGN_OR_RETURN(const std::vector<int64_t> shape, folder.Shape(name));
     ++by_type[type].first;
     by_type[type].second += Elements(shape);
-    if (each) Print(absl::StrFormat("  %-8s %-18s %s\n", type, ShapeText(shape), name));
+    if (each) PrintText(absl::StrFormat("  %-8s %-18s %s\n", type, ShapeText(shape), name));
   }
   for (const auto& [type, counts] : by_type) {
-    Print(absl::StrFormat("weights        %s tensors of %s, %s values\n", CountText(counts.first), type,
-                          CountText(counts.second)));
+    PrintText(absl::StrFormat("weights        %s tensors of %s, %s values\n", CountText(counts.first), type,
+                              CountText(counts.second)));
   }
   return absl::OkStatus();
 }
@@ -69,19 +69,19 @@ absl::Status PrintState(const std::string& dir, bool each) {
     ++count;
     bytes += Elements(tensor.shape) * core::SizeOf(tensor.dtype);
     if (each)
-      Print(absl::StrFormat("  %-8s %-18s %s\n", core::Name(tensor.dtype), ShapeText(tensor.shape), tensor.name));
+      PrintText(absl::StrFormat("  %-8s %-18s %s\n", core::Name(tensor.dtype), ShapeText(tensor.shape), tensor.name));
   }
-  Print(absl::StrFormat("optimizer      %s tensors, %s\n", CountText(count), BytesText(bytes)));
+  PrintText(absl::StrFormat("optimizer      %s tensors, %s\n", CountText(count), BytesText(bytes)));
   return absl::OkStatus();
 }
 
 absl::Status PrintCheckpoint(const std::string& dir) {
   ASSIGN_OR_RETURN(const core::CheckpointMeta meta, core::ReadCheckpointMeta(dir));
-  Print(absl::StrFormat("step           %s\ndata position  %s rows\nsample chain   %s\nseed           %d\n",
-                        CountText(meta.step), CountText(meta.data_position), meta.sample_chain, meta.seed));
-  Print(absl::StrFormat("made with      conclave %s, %s, precision %s\n", meta.program_version, meta.device,
-                        meta.precision));
-  for (const std::string& line : meta.history) Print(absl::StrFormat("history        %s\n", line));
+  PrintText(absl::StrFormat("step           %s\ndata position  %s rows\nsample chain   %s\nseed           %d\n",
+                            CountText(meta.step), CountText(meta.data_position), meta.sample_chain, meta.seed));
+  PrintText(absl::StrFormat("made with      conclave %s, %s, precision %s\n", meta.program_version, meta.device,
+                            meta.precision));
+  for (const std::string& line : meta.history) PrintText(absl::StrFormat("history        %s\n", line));
   return absl::OkStatus();
 }
 
@@ -91,13 +91,14 @@ absl::StatusOr<ExitCode> Inspect(const InspectOptions& options) {
   ASSIGN_OR_RETURN(const std::string dir, FindModelFolder(options.dir));
   if (options.hash) {
     ASSIGN_OR_RETURN(const std::string hash, core::StateHash(dir));
-    Print(hash + "\n");
+    PrintText(hash + "\n");
     return ExitCode::kDone;
   }
   ASSIGN_OR_RETURN(const FolderConfig config, ReadFolderConfig(dir));
   ASSIGN_OR_RETURN(const core::ModelFolder folder, core::ModelFolder::Open(dir));
   const bool ours = IsCheckpoint(dir);
-  Print(absl::StrFormat("folder         %s%s\n", dir, ours ? "" : " (not a checkpoint of conclave: weights alone)"));
+  PrintText(
+      absl::StrFormat("folder         %s%s\n", dir, ours ? "" : " (not a checkpoint of conclave: weights alone)"));
   PrintModel(config.model);
   RETURN_IF_ERROR(PrintWeights(folder, options.tensors));
   if (!ours) return ExitCode::kDone;

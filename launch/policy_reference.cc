@@ -15,7 +15,7 @@
 namespace conclave::launch {
 namespace {
 
-constexpr int64_t kMaxTokens = 1 << 22;
+constexpr int64_t kMaxPolicyTokens = 1 << 22;
 
 class Reader {
  public:
@@ -50,8 +50,8 @@ class Reader {
     const core::SafetensorsEntry* entry = reference_.file.Find(name);
     if (!entry) return Bad(absl::StrFormat("it has no %s", name));
     const int64_t count = (entry->end - entry->begin) / 8;
-    if (entry->dtype_name != "I64" || entry->shape.size() != 2 || count == 0 || count > kMaxTokens) {
-      return Bad(absl::StrFormat("%s is not int64 [samples, tokens] of 1 to %d values", name, kMaxTokens));
+    if (entry->dtype_name != "I64" || entry->shape.size() != 2 || count == 0 || count > kMaxPolicyTokens) {
+      return Bad(absl::StrFormat("%s is not int64 [samples, tokens] of 1 to %d values", name, kMaxPolicyTokens));
     }
     IntegerTable table{.shape = entry->shape, .values = std::vector<int64_t>(static_cast<size_t>(count))};
     RETURN_IF_ERROR(reference_.file.ReadBytes(*entry, 0, count * 8, table.values.data()));

@@ -11,7 +11,7 @@
 namespace conclave::launch {
 namespace {
 
-constexpr int64_t kMaxTokens = 1 << 24;
+constexpr int64_t kMaxReferenceTokens = 1 << 24;
 constexpr int64_t kNoLabel = -100;
 
 absl::Status Bad(const core::SafetensorsFile& file, const std::string& what) {
@@ -24,8 +24,8 @@ absl::StatusOr<std::vector<int64_t>> ReadIds(const core::SafetensorsFile& file, 
   if (entry->dtype_name != "I64" || entry->shape.size() != 2)
     return Bad(file, absl::StrFormat("%s is not int64 [batch, length]", name));
   const int64_t count = (entry->end - entry->begin) / 8;
-  if (count == 0 || count > kMaxTokens)
-    return Bad(file, absl::StrFormat("%s has %d values, not 1 to %d", name, count, kMaxTokens));
+  if (count == 0 || count > kMaxReferenceTokens)
+    return Bad(file, absl::StrFormat("%s has %d values, not 1 to %d", name, count, kMaxReferenceTokens));
   std::vector<int64_t> ids(static_cast<size_t>(count));
   RETURN_IF_ERROR(file.ReadBytes(*entry, 0, count * 8, ids.data()));
   return ids;

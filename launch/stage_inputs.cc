@@ -19,7 +19,7 @@ namespace conclave::launch {
 namespace {
 
 constexpr int64_t kPieces = 64, kPieceBytes = int64_t{1} << 16;
-constexpr int64_t kMaxBytes = 1 << 16;
+constexpr int64_t kMaxInputsBytes = 1 << 16;
 
 // Pieces all over a file: training moves every weight, and a model may be as large as a disk.
 absl::Status AddFile(const std::string& path, core::Hasher& hasher) {
@@ -93,7 +93,7 @@ absl::Status CheckInputs(const core::Recipe& recipe, const core::StagePlan& plan
   const std::string path = plan.config.run.dir + "/inputs.json";
   ASSIGN_OR_RETURN(const nlohmann::json inputs, FingerprintsOf(recipe, plan));
   if (!core::FileExists(path)) return core::ReplaceTextFile(path, inputs.dump(2) + "\n");
-  ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(path, kMaxBytes));
+  ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(path, kMaxInputsBytes));
   ASSIGN_OR_RETURN(const nlohmann::json before, core::ParseJson(text, {.name = path}, {}));
   for (const auto& [input, fingerprint] : inputs.items()) {
     if (before.is_object() && before.value(input, nlohmann::json()) == fingerprint) continue;

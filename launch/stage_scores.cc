@@ -25,7 +25,7 @@ namespace conclave::launch {
 namespace {
 
 constexpr int64_t kSamples = 8;
-constexpr int64_t kMaxBytes = 1 << 26;  // samples are as long as the model likes
+constexpr int64_t kMaxScoresBytes = 1 << 26;  // samples are as long as the model likes
 
 struct NamedEstimate {
   const char* name;
@@ -154,7 +154,7 @@ std::string ScoresText(const StageScores& scores) {
 absl::StatusOr<std::optional<StageScores>> ReadScores(const core::Config& config) {
   if (HeldOutProblems(config).empty() || !core::FileExists(PathOf(config))) return std::nullopt;
   ASSIGN_OR_RETURN(const std::string settings, SettingsOf(config));
-  ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(PathOf(config), kMaxBytes));
+  ASSIGN_OR_RETURN(const std::string text, core::ReadTextFile(PathOf(config), kMaxScoresBytes));
   return FromJson(text, PathOf(config), settings);
 }
 

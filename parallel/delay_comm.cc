@@ -15,7 +15,7 @@ using core::Stream;
 using core::Tensor;
 using Clock = std::chrono::steady_clock;
 
-int64_t NumBytes(const Tensor& x) { return static_cast<int64_t>(AllRows(x).size()); }
+int64_t BytesOf(const Tensor& x) { return static_cast<int64_t>(AllRows(x).size()); }
 
 class DelayComm final : public Comm {
  public:
@@ -56,21 +56,21 @@ class DelayComm final : public Comm {
     return Keep(inner_->ReduceScatter(stream, x, offsets), end);
   }
   Ticket BeginAllReduce(Stream& stream, Tensor x, Reduction reduction) override {
-    const int64_t bytes = NumBytes(x), moved = 2 * (bytes - bytes / size());
+    const int64_t bytes = BytesOf(x), moved = 2 * (bytes - bytes / size());
     const Clock::time_point end = End(moved, moved);
     return Keep(inner_->AllReduce(stream, x, reduction), end);
   }
   Ticket BeginBroadcast(Stream& stream, Tensor x, int root) override {
-    const int64_t bytes = NumBytes(x);
+    const int64_t bytes = BytesOf(x);
     const Clock::time_point end = root == rank() ? End((size() - 1) * bytes, 0) : End(0, bytes);
     return Keep(inner_->Broadcast(stream, x, root), end);
   }
   Ticket BeginSend(Stream& stream, Tensor x, int to, int tag) override {
-    const Clock::time_point end = End(to == rank() ? 0 : NumBytes(x), 0);
+    const Clock::time_point end = End(to == rank() ? 0 : BytesOf(x), 0);
     return Keep(inner_->Send(stream, x, to, tag), end);
   }
   Ticket BeginReceive(Stream& stream, Tensor x, int from, int tag) override {
-    const Clock::time_point end = End(0, from == rank() ? 0 : NumBytes(x));
+    const Clock::time_point end = End(0, from == rank() ? 0 : BytesOf(x));
     return Keep(inner_->Receive(stream, x, from, tag), end);
   }
 

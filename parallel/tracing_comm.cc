@@ -14,7 +14,7 @@ using core::Stream;
 using core::Tensor;
 using core::TraceLane;
 
-enum Kind { kAllToAll, kAllGather, kReduceScatter, kAllReduce, kBroadcast, kSend, kReceive, kBarrier, kNumKinds };
+enum TracedKind { kAllToAll, kAllGather, kReduceScatter, kAllReduce, kBroadcast, kSend, kReceive, kBarrier, kNumKinds };
 constexpr const char* kKinds[kNumKinds] = {"AllToAll",  "AllGather", "ReduceScatter", "AllReduce",
                                            "Broadcast", "Send",      "Receive",       "Barrier"};
 
@@ -75,12 +75,12 @@ class TracingComm final : public Comm {
 
  private:
   struct Pending {
-    Kind kind = kBarrier;
+    TracedKind kind = kBarrier;
     int64_t begin = 0;
     core::TracePlace place;
     int64_t sent_before = 0, bytes = 0;
   };
-  Pending Begin(Kind kind) const { return {kind, trace_.Now(), trace_.place(), inner_->bytes_sent()}; }
+  Pending Begin(TracedKind kind) const { return {kind, trace_.Now(), trace_.place(), inner_->bytes_sent()}; }
   Ticket Keep(Ticket ticket, Pending pending, int64_t bytes_received = 0) {
     pending.bytes = inner_->bytes_sent() - pending.sent_before + bytes_received;
     pending_.resize(std::max<size_t>(pending_.size(), ticket.id + 1));

@@ -18,7 +18,7 @@
 namespace conclave::core {
 namespace {
 
-constexpr int64_t kChunkElements = 65536;
+constexpr int64_t kWriteElements = 65536;
 
 int64_t Elements(const SafetensorsWriteEntry& tensor) {
   int64_t count = 1;
@@ -58,9 +58,9 @@ absl::Status AppendTensor(const SafetensorsWriteEntry& tensor, OutputFile& file)
   CHECK(tensor.source == DType::kF32 && tensor.stored == DType::kBf16);
   const float* values = static_cast<const float*>(tensor.data);
   const int64_t count = Elements(tensor);
-  std::vector<Bf16> chunk(static_cast<size_t>(std::min(count, kChunkElements)));
-  for (int64_t done = 0; done < count; done += kChunkElements) {
-    const int64_t now = std::min(kChunkElements, count - done);
+  std::vector<Bf16> chunk(static_cast<size_t>(std::min(count, kWriteElements)));
+  for (int64_t done = 0; done < count; done += kWriteElements) {
+    const int64_t now = std::min(kWriteElements, count - done);
     std::transform(values + done, values + done + now, chunk.begin(), ToBf16);
     RETURN_IF_ERROR(file.Append(chunk.data(), now * SizeOf(DType::kBf16)));
   }

@@ -33,13 +33,11 @@ struct Problem {
   std::string text;  // "optim.lr: "fast" is not a number"
 };
 
-std::string Join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
-
 // What an unknown key was meant to be: a sibling, else a key of that name elsewhere in the tree, else a list of
 // siblings.
 std::string Suggestion(const std::string& path, const std::string& name, const std::vector<std::string>& siblings) {
   if (const std::string_view nearest = Nearest(name, siblings); !nearest.empty()) {
-    return absl::StrFormat("did you mean %s?", Join(path, std::string(nearest)));
+    return absl::StrFormat("did you mean %s?", JoinKeys(path, std::string(nearest)));
   }
   for (const KeyInfo& key : AllKeys()) {
     if (key.path == name || key.path.ends_with("." + name)) return absl::StrFormat("did you mean %s?", key.path);
@@ -95,7 +93,7 @@ class ConfigReader {
     for (const YamlNode& child : node.children) {
       if (problems_.size() >= kMaxProblems) return;
       if (std::find(visitor.names.begin(), visitor.names.end(), child.key) != visitor.names.end()) continue;
-      problems_.push_back({child.key_place, absl::StrFormat("unknown key %s; %s", Join(path, child.key),
+      problems_.push_back({child.key_place, absl::StrFormat("unknown key %s; %s", JoinKeys(path, child.key),
                                                             Suggestion(path, child.key, visitor.names))});
     }
   }
@@ -129,7 +127,7 @@ class ConfigReader {
     template <class T>
     void Field(const char* name, T& value, const char*, const char*) {
       names.push_back(name);
-      if (const YamlNode* child = node.Find(name)) reader.Read(*child, Join(path, name), value);
+      if (const YamlNode* child = node.Find(name)) reader.Read(*child, JoinKeys(path, name), value);
     }
   };
 

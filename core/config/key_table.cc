@@ -13,30 +13,26 @@
 namespace conclave::core {
 namespace {
 
-std::string Join(const std::string& prefix, const std::string& name) {
-  return prefix.empty() ? name : prefix + "." + name;
-}
-
 class KeyVisitor {
  public:
   KeyVisitor(std::string prefix, std::vector<KeyInfo>& keys) : prefix_(std::move(prefix)), keys_(keys) {}
 
   template <class T>
   void Field(const char* name, T& value, const char* unit, const char* help) {
-    keys_.push_back({Join(prefix_, name), TypeText<T>(), unit, ValueText(value), help});
+    keys_.push_back({JoinKeys(prefix_, name), TypeText<T>(), unit, ValueText(value), help});
   }
 
   template <HasFields T>
   void Field(const char* name, T& value, const char* unit, const char* help) {
-    keys_.push_back({Join(prefix_, name), "keys", unit, "", help});
-    KeyVisitor inner(Join(prefix_, name), keys_);
+    keys_.push_back({JoinKeys(prefix_, name), "keys", unit, "", help});
+    KeyVisitor inner(JoinKeys(prefix_, name), keys_);
     value.VisitFields(inner);
   }
 
   template <HasFields T>
   void Field(const char* name, std::vector<T>&, const char* unit, const char* help) {
-    keys_.push_back({Join(prefix_, name), "a list of entries", unit, "[]", help});
-    KeyVisitor inner(Join(prefix_, name) + ".N", keys_);
+    keys_.push_back({JoinKeys(prefix_, name), "a list of entries", unit, "[]", help});
+    KeyVisitor inner(JoinKeys(prefix_, name) + ".N", keys_);
     T entry;
     entry.VisitFields(inner);
   }
@@ -52,19 +48,19 @@ class ValueVisitor {
 
   template <class T>
   void Field(const char* name, T& value, const char*, const char*) {
-    values_.push_back({Join(prefix_, name), ValueText(value)});
+    values_.push_back({JoinKeys(prefix_, name), ValueText(value)});
   }
 
   template <HasFields T>
   void Field(const char* name, T& value, const char*, const char*) {
-    ValueVisitor inner(Join(prefix_, name), values_);
+    ValueVisitor inner(JoinKeys(prefix_, name), values_);
     value.VisitFields(inner);
   }
 
   template <HasFields T>
   void Field(const char* name, std::vector<T>& list, const char*, const char*) {
     for (size_t i = 0; i < list.size(); ++i) {
-      ValueVisitor inner(absl::StrFormat("%s.%d", Join(prefix_, name), i), values_);
+      ValueVisitor inner(absl::StrFormat("%s.%d", JoinKeys(prefix_, name), i), values_);
       list[i].VisitFields(inner);
     }
   }

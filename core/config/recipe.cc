@@ -22,10 +22,6 @@ constexpr size_t kMaxStages = 64;
 constexpr size_t kMaxNameBytes = 64;
 constexpr std::string_view kRejectedSamples = "/data/reject.jsonl";  // in the folder of a stage
 
-absl::Status ErrorAt(const YamlPlace& place, const std::string& message) {
-  return absl::InvalidArgumentError(absl::StrFormat("%s: %s", ToText(place), message));
-}
-
 std::string TextAt(const YamlNode& node, std::string_view key, std::string_view inner) {
   const YamlNode* map = node.Find(key);
   const YamlNode* value = map == nullptr ? nullptr : map->Find(inner);

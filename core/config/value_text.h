@@ -42,6 +42,11 @@ constexpr const char* TypeText() {
   if constexpr (std::is_same_v<T, std::vector<std::string>>) return "a list of texts";
 }
 
+// "a.b", or "b" at the top.
+inline std::string JoinKeys(const std::string& path, const std::string& name) {
+  return path.empty() ? name : path + "." + name;
+}
+
 // Reads a plain scalar; nullptr, or what is wrong with it: "is not a whole number".
 const char* ParseValue(std::string_view text, bool& value);
 const char* ParseValue(std::string_view text, int64_t& value);

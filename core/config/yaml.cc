@@ -19,14 +19,15 @@
 #include "core/base/utf8.h"
 
 namespace conclave::core {
-namespace {
-
-constexpr char kTooDeep[] = "nested deeper than 32 levels";
-static_assert(kMaxYamlDepth == 32);
 
 absl::Status ErrorAt(const YamlPlace& place, const std::string& message) {
   return absl::InvalidArgumentError(absl::StrFormat("%s: %s", ToText(place), message));
 }
+
+namespace {
+
+constexpr char kTooDeep[] = "nested deeper than 32 levels";
+static_assert(kMaxYamlDepth == 32);
 
 // What may be structure to yaml-cpp. Cheap, so it also counts within comments and texts.
 constexpr std::string_view kMarks = "[]{},:-?\"'!&*|>\n\r";

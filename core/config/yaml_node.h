@@ -25,6 +25,7 @@ struct YamlPlace {
 
 // "a.yaml:7:10", or: override "optim.lr=fast".
 std::string ToText(const YamlPlace& place);
+absl::Status ErrorAt(const YamlPlace& place, const std::string& message);  // "file:line:column: message"
 
 struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMap };

@@ -74,7 +74,7 @@ int64_t DrawOperand(char operation, int64_t quantity, int64_t most, Draws& draws
   }
 }
 
-int64_t Apply(int64_t a, char operation, int64_t b) {
+int64_t ResultOf(int64_t a, char operation, int64_t b) {
   return operation == '+' ? a + b : operation == '-' ? a - b : operation == '*' ? a * b : a / b;
 }
 
@@ -118,7 +118,7 @@ class WordProblem final : public Task {
     }
     words[2] = absl::StrFormat("%d", operand);
     problem.prompt += " " + Tell(event->text, words);
-    const int64_t result = Apply(quantity, event->operation, operand);
+    const int64_t result = ResultOf(quantity, event->operation, operand);
     problem.worked += absl::StrFormat("%d%c%d=%d;", quantity, event->operation, operand, result);
     quantity = result;
   }

@@ -17,7 +17,7 @@
 #include "data/tokenizer_json.h"
 #include "tests/data/temp_folder.h"
 
-namespace conclave::data {
+namespace conclave::data::chat_parts {
 namespace {
 
 const std::string kShared = CONCLAVE_SOURCE_DIR "/../shared/data/";
@@ -177,4 +177,4 @@ TEST(ChatParts, BeginWithTheIdsOfThePromptWhateverTheAnswer) {
 }
 
 }  // namespace
-}  // namespace conclave::data
+}  // namespace conclave::data::chat_parts

@@ -16,7 +16,7 @@ namespace {
 
 constexpr char kShared[] = CONCLAVE_SOURCE_DIR "/../shared/data/";
 
-core::SourceConfig File(const std::string& path) {
+core::SourceConfig PromptFile(const std::string& path) {
   core::SourceConfig source;
   source.path = path;
   return source;
@@ -64,7 +64,7 @@ TEST(PromptSet, ReadsTheFormsOfGsm8kMathAndPromptAnswer) {
                                         "{\"prompt\": \"Q3\", \"answer\": 72}\n"
                                         "{\"prompt\": \"Q4\", \"answer\": -1.50, \"other\": [{\"answer\": \"x\"}]}\n"
                                         "{\"question\": \"Q5\", \"answer\": \"plain\"}");
-  const PromptSet set = Setting({File(path)}).Open();
+  const PromptSet set = Setting({PromptFile(path)}).Open();
   const PromptSource& source = set.sources()[0];
   ASSERT_EQ(source.size(), 5);
   const char* const answers[] = {"1,024", "\\frac12", "72", "-1.50", "plain"};
@@ -80,7 +80,7 @@ TEST(PromptSet, ReadsTheFormsOfGsm8kMathAndPromptAnswer) {
 
 TEST(PromptSet, ReadsNamedFieldsAndTheAnswerBehindItsMark) {
   const TempFolder folder;
-  core::SourceConfig source = File(
+  core::SourceConfig source = PromptFile(
       folder.Write("a.jsonl.gz", Gzip("{\"task\": \"T\", \"key\": \"so A: no, A: 7\", \"prompt\": \"not this\"}\n")));
   source.prompt_field = "task";
   source.answer_field = "key";
@@ -92,8 +92,9 @@ TEST(PromptSet, ReadsNamedFieldsAndTheAnswerBehindItsMark) {
 
 TEST(PromptSet, ReadsGsm8kAndMath500AsTheyAre) {
   if (!std::filesystem::exists(kShared)) GTEST_SKIP() << "no " << kShared;
-  Setting setting({File(std::string(kShared) + "gsm8k/train.jsonl"), File(std::string(kShared) + "math500/test.jsonl")},
-                  {File(std::string(kShared) + "gsm8k/test.jsonl")});
+  Setting setting(
+      {PromptFile(std::string(kShared) + "gsm8k/train.jsonl"), PromptFile(std::string(kShared) + "math500/test.jsonl")},
+      {PromptFile(std::string(kShared) + "gsm8k/test.jsonl")});
   setting.config.max_prompt_tokens = 4096;
   const PromptSet set = setting.Open();
   EXPECT_EQ(set.sources()[0].size(), 7473);
@@ -110,7 +111,7 @@ TEST(PromptSet, ReadsGsm8kAndMath500AsTheyAre) {
 
 TEST(PromptSet, RendersSystemUserAndTheStartOfTheAnswer) {
   const TempFolder folder;
-  Setting setting({File(folder.Write("a.jsonl", "{\"prompt\": \"hi\", \"answer\": \"a\"}"))});
+  Setting setting({PromptFile(folder.Write("a.jsonl", "{\"prompt\": \"hi\", \"answer\": \"a\"}"))});
   setting.config.system = "S";
   using B = ByteTokenizer;
   EXPECT_EQ(setting.Open().At(0).ids, (std::vector<int32_t>{B::kBos, 'S', B::kUser, 'h', 'i', B::kAssistant}));
@@ -120,7 +121,7 @@ TEST(PromptSet, VisitsEveryPromptOncePerEpochInAnOrderOfItsOwn) {
   const TempFolder folder;
   std::string lines;
   for (int i = 0; i < 50; ++i) lines += absl::StrFormat("{\"prompt\": \"p%d\", \"answer\": \"a\"}\n", i);
-  const Setting setting({File(folder.Write("a.jsonl", lines))});
+  const Setting setting({PromptFile(folder.Write("a.jsonl", lines))});
   const PromptSet set = setting.Open(), same = setting.Open(), other = setting.Open(2);
   std::vector<std::vector<std::string>> epochs(3);
   for (int64_t draw = 0; draw < 150; ++draw) {
@@ -137,7 +138,7 @@ TEST(PromptSet, VisitsEveryPromptOncePerEpochInAnOrderOfItsOwn) {
 
 TEST(PromptSet, BlendsSourcesByTheirWeights) {
   const TempFolder folder;
-  core::SourceConfig file = File(folder.Write("a.jsonl", "{\"prompt\": \"p\", \"answer\": \"a\"}\n"));
+  core::SourceConfig file = PromptFile(folder.Write("a.jsonl", "{\"prompt\": \"p\", \"answer\": \"a\"}\n"));
   file.weight = 3;
   const PromptSet set = Setting({file, OfTask("addition")}).Open();
   int of_file = 0;
@@ -164,7 +165,7 @@ TEST(PromptSet, RefusesOrDropsLongPrompts) {
   const TempFolder folder;
   const std::string path =
       folder.Write("a.jsonl", "{\"prompt\": \"short\", \"answer\": 1}\n{\"prompt\": \"much longer\", \"answer\": 2}\n");
-  Setting setting({File(path)});
+  Setting setting({PromptFile(path)});
   setting.config.max_prompt_tokens = 10;
   EXPECT_EQ(setting.Error(), path +
                                  ":2: the prompt has 14 tokens, more than data.max_prompt_tokens, 10; raise that, or "
@@ -200,7 +201,7 @@ TEST(PromptSet, SaysWhatIsWrongWithALine) {
   const TempFolder folder;
   const auto error = [&](const std::string& line) {
     const std::string path = folder.Write("a.jsonl", "{\"prompt\": \"fine\", \"answer\": 1}\n" + line);
-    const std::string message = Setting({File(path)}).Error();
+    const std::string message = Setting({PromptFile(path)}).Error();
     EXPECT_EQ(message.substr(0, path.size() + 3), path + ":2:") << message;
     return message.substr(std::min(path.size() + 4, message.size()));
   };
@@ -232,17 +233,17 @@ TEST(PromptSet, SaysWhatIsWrongWithASource) {
   EXPECT_EQ(Setting({OfTask("addition", "test")}).Error(),
             "data.prompts.0.split: \"test\" is not a split; there are train, held_out");
   const std::string text = folder.Write("a.txt", "text"), empty = folder.Write("a.jsonl", "\n\n");
-  EXPECT_EQ(Setting({File(text)}).Error(),
+  EXPECT_EQ(Setting({PromptFile(text)}).Error(),
             "data.prompts.0.path: " + text + " is not JSONL; give a .jsonl file, plain, .gz or .zst");
-  EXPECT_EQ(Setting({File(empty)}).Error(), "data.prompts.0.path: " + empty + ": no problem in it");
-  EXPECT_NE(Setting({File("none.jsonl")}).Error().find("relative paths count from"), std::string::npos);
+  EXPECT_EQ(Setting({PromptFile(empty)}).Error(), "data.prompts.0.path: " + empty + ": no problem in it");
+  EXPECT_NE(Setting({PromptFile("none.jsonl")}).Error().find("relative paths count from"), std::string::npos);
 }
 
 TEST(ReadValidationPrompts, TakesSourcesInTurnsAndIsTheSameEachTime) {
   const TempFolder folder;
   const std::string path =
       folder.Write("a.jsonl", "{\"prompt\": \"p1\", \"answer\": 1}\n{\"prompt\": \"p2\", \"answer\": 2}\n");
-  const Setting setting({}, {File(path), OfTask("addition", "held_out")});
+  const Setting setting({}, {PromptFile(path), OfTask("addition", "held_out")});
   const std::vector<Prompt> prompts = setting.Validation(6);
   ASSERT_EQ(prompts.size(), 6u);
   EXPECT_EQ(prompts[0].text, "p1");
@@ -250,7 +251,7 @@ TEST(ReadValidationPrompts, TakesSourcesInTurnsAndIsTheSameEachTime) {
   EXPECT_EQ(prompts[2].text, "p2");
   EXPECT_EQ(prompts[5].id, "addition/held_out/3");
   EXPECT_EQ(setting.Validation(3)[1].text, prompts[1].text);
-  EXPECT_EQ(Setting({}, {File(path)}).Validation(100).size(), 2u);
+  EXPECT_EQ(Setting({}, {PromptFile(path)}).Validation(100).size(), 2u);
   EXPECT_TRUE(Setting({}).Validation(100).empty());
 }
 
@@ -263,7 +264,7 @@ TEST(CheckDisjoint, RefusesAProblemThatIsTrainedOn) {
   const auto check = [](const Setting& setting) {
     return std::string(CheckDisjoint(setting.Open(), setting.Validation(100)).message());
   };
-  EXPECT_EQ(check(Setting({File(train)}, {File(validation)})),
+  EXPECT_EQ(check(Setting({PromptFile(train)}, {PromptFile(validation)})),
             "data.validation: " + validation + ":2 is trained on, too, as " + train +
                 ":2: \"b\". A score on such problems says nothing; take them out of data.prompts or data.validation");
   EXPECT_EQ(check(Setting({OfTask("addition")}, {OfTask("addition", "held_out")})), "");

@@ -11,7 +11,7 @@
 #include "data/loader.h"
 #include "tests/data/temp_folder.h"
 
-namespace conclave::data {
+namespace conclave::data::sft_loader {
 namespace {
 
 constexpr int64_t kVocabSize = 272;
@@ -248,4 +248,4 @@ TEST(SftLoader, SaysWhatIsWrongWithTheConfig) {
 }
 
 }  // namespace
-}  // namespace conclave::data
+}  // namespace conclave::data::sft_loader

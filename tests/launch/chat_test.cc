@@ -18,8 +18,6 @@ namespace {
 
 using data::ByteTokenizer;
 
-bool Contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
-
 class ChatCommand : public ::testing::Test {
  protected:
   // A model that writes ASCII, and no end token soon.

@@ -7,8 +7,6 @@
 namespace conclave::launch {
 namespace {
 
-bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 TEST(CheckLayouts, FindsTheSameBitsInEveryLayoutOfAConfig) {
   const TinyRun run;
   const Outcome outcome =

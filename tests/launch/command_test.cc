@@ -18,8 +18,6 @@ namespace {
 
 constexpr char kFixtures[] = CONCLAVE_SOURCE_DIR "/../shared/fixtures/";
 
-bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 TEST(Command, WithoutOrWithUnknownArgumentsIsWrongUsage) {
   const TemporaryFolder folder;
   EXPECT_EQ(RunConclave(folder, {}).code, 2);

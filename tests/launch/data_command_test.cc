@@ -10,8 +10,6 @@
 namespace conclave::launch {
 namespace {
 
-bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 std::vector<std::string> Validate(const TinyRun& run, const std::string& path, std::vector<std::string> more = {}) {
   std::vector<std::string> arguments = run.TrainArguments({"--validate-data", "data.train.0.path=" + path});
   arguments.insert(arguments.end(), more.begin(), more.end());

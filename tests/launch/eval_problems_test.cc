@@ -15,8 +15,6 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 class EvalProblems : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {

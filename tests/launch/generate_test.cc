@@ -15,8 +15,6 @@
 namespace conclave::launch {
 namespace {
 
-bool Contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
-
 class GenerateCommand : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {

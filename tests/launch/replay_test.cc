@@ -13,8 +13,6 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 Outcome Replay(const TinyGrpo& run, int step, int sample, const Words& more = {}) {
   Words arguments = {"replay", run.Dir(), "--step", std::to_string(step), "--sample", std::to_string(sample)};
   arguments.insert(arguments.end(), more.begin(), more.end());

@@ -10,8 +10,6 @@
 namespace conclave::launch {
 namespace {
 
-bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 class ScoreCommand : public testing::Test {
  protected:
   Outcome Run(const std::string& lines, std::vector<std::string> more = {}) {

@@ -17,8 +17,6 @@ namespace {
 
 using core::Operation;
 
-bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 std::vector<nlohmann::json> Lines(const std::string& path) {
   std::vector<nlohmann::json> lines;
   const std::string text = ReadFile(path);

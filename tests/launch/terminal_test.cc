@@ -15,8 +15,6 @@ namespace {
 
 constexpr std::string_view kErase = "\r\x1b[J";
 
-bool Contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
-
 std::string Without(std::string text, std::string_view part) {
   for (size_t at = 0; (at = text.find(part, at)) != std::string::npos;) text.erase(at, part.size());
   return text;

@@ -13,8 +13,6 @@
 namespace conclave::launch {
 namespace {
 
-bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 std::string SomeText() {
   std::string text;
   for (int i = 0; i < 200; ++i) text += "the cat number " + std::to_string(i * i) + " sat on the mat<|endoftext|>";

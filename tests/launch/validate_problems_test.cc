@@ -18,8 +18,6 @@ Words operator+(Words a, const Words& b) {
   return a;
 }
 
-bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 Outcome Validate(const TinyGrpo& run, Words overrides) {
   overrides.insert(overrides.begin(), "--validate-data");
   const Outcome outcome = run.Train(overrides);

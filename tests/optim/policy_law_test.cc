@@ -18,7 +18,7 @@ using optim::LayoutTask;
 using optim::RunLayout;
 using testing::RandomPolicyBatch;
 
-constexpr float kTemperature = 0.8f;
+constexpr float kPolicyTemperature = 0.8f;
 
 std::vector<PolicyRule> SomeRules() {
   return {{.dual = 1.5, .kl = 0.04},
@@ -31,7 +31,7 @@ LayoutTask PolicyTask(const PolicyRule& rule, int64_t rows, int64_t steps) {
   task.config.stage = "grpo";
   task.config.grpo.kl.coefficient = 0.04;  // batches bring a reference
   task.rule = rule;
-  task.temperature = kTemperature;
+  task.temperature = kPolicyTemperature;
   task.batch = [rows](int64_t step) { return RandomPolicyBatch(rows, 8, 61, static_cast<uint64_t>(step)); };
   return task;
 }
@@ -83,7 +83,7 @@ struct Learner {
     auto made = optim::Trainer::Create(*model, config);
     EXPECT_TRUE(made.ok()) << made.status();
     trainer = std::move(made).value();
-    trainer->SetPolicy(rule, kTemperature);
+    trainer->SetPolicy(rule, kPolicyTemperature);
   }
   std::unique_ptr<core::Device> device;
   std::unique_ptr<core::Model> model;
@@ -107,7 +107,7 @@ std::vector<float> LogProbsOf(core::Model& model, const core::Config& config, co
   auto log_probs = optim::LogProbs::Create(model, **layout, batch.rows);
   EXPECT_TRUE(log_probs.ok()) << log_probs.status();
   std::vector<float> out(batch.tokens.size(), NAN);
-  (*log_probs)->Compute(batch, kTemperature, out);
+  (*log_probs)->Compute(batch, kPolicyTemperature, out);
   return out;
 }
 

@@ -15,7 +15,7 @@
 namespace conclave::core {
 namespace {
 
-std::string Save(const SaveRequest& request) {
+std::string Saved(const SaveRequest& request) {
   const auto path = SaveCheckpoint(request);
   EXPECT_TRUE(path.ok()) << path.status();
   return path.value_or("");
@@ -30,7 +30,7 @@ std::string Hash(const std::string& dir) {
 TEST(Checkpoint, IsAHuggingFaceFolderWithStateAndManifest) {
   const TestFolder folder;
   SmallRun run(folder.File("run/checkpoints"));
-  const std::string dir = Save(run.request);
+  const std::string dir = Saved(run.request);
   EXPECT_EQ(dir, folder.File("run/checkpoints/step_7"));
   EXPECT_EQ(NamesIn(folder.File("run/checkpoints")), std::vector<std::string>{"step_7"});
   EXPECT_EQ(NamesIn(dir), (std::vector<std::string>{"config.json", "manifest.pb", "model.safetensors",
@@ -54,7 +54,7 @@ TEST(Checkpoint, ReturnsItsMeta) {
   const TestFolder folder;
   SmallRun run(folder.path());
   run.request.meta.config_yaml = "name: caf\xc3\xa9 \xff\n";  // not even UTF-8 is lost
-  const auto meta = ReadCheckpointMeta(Save(run.request));
+  const auto meta = ReadCheckpointMeta(Saved(run.request));
   ASSERT_OK(meta.status());
   EXPECT_EQ(meta->step, 7);
   EXPECT_EQ(meta->data_position, 321);
@@ -71,7 +71,7 @@ TEST(Checkpoint, CutsWeightsAndStateIntoFilesOfBoundedSize) {
   const TestFolder folder;
   SmallRun run(folder.path());
   run.request.max_file_bytes = 100;
-  const std::string dir = Save(run.request);
+  const std::string dir = Saved(run.request);
   const nlohmann::json index = nlohmann::json::parse(ReadAll(dir + "/model.safetensors.index.json"));
   EXPECT_EQ(index["metadata"]["total_size"], 49 * 2 + 5 * 2 + 3 * 4);
   EXPECT_EQ(index["weight_map"]["model.bias"], "model-00001-of-00002.safetensors");
@@ -88,7 +88,7 @@ TEST(Checkpoint, RestoresAnyBoxFromAnyCut) {
   const TestFolder folder;
   SmallRun run(folder.path());
   run.request.max_file_bytes = 60;
-  const std::string dir = Save(run.request);
+  const std::string dir = Saved(run.request);
   for (int64_t row = 0; row <= 7; ++row) {
     for (int64_t column = 0; column <= 7; ++column) {
       const std::vector<Box> boxes = {MakeBox({0, 0}, {row, column}), MakeBox({row, column}, {7 - row, 7 - column}),
@@ -142,7 +142,7 @@ TEST(Checkpoint, RestoresFourDimsFromRandomCuts) {
       pieces[i] = cut(box);
       request.optimizer.push_back({"t", shape, box, DType::kI32, pieces[i].data()});
     }
-    const std::string dir = Save(request);
+    const std::string dir = Saved(request);
     for (int wanted = 0; wanted < 10; ++wanted) {
       Box box = MakeBox({0, 0, 0, 0}, {0, 0, 0, 0});
       for (int d = 0; d < 4; ++d) {
@@ -159,7 +159,7 @@ TEST(Checkpoint, RestoresFourDimsFromRandomCuts) {
 TEST(Checkpoint, RestoresCountersScalarsAndWeights) {
   const TestFolder folder;
   SmallRun run(folder.path());
-  const std::string dir = Save(run.request);
+  const std::string dir = Saved(run.request);
   int64_t counts[2] = {};
   float scalar = 0;
   std::vector<float> bias(3);
@@ -173,7 +173,7 @@ TEST(Checkpoint, RestoresCountersScalarsAndWeights) {
 }
 
 // Bytes that this process has read from files so far, or -1.
-int64_t BytesRead() {
+int64_t ReadSoFar() {
   std::ifstream io("/proc/self/io");
   std::string key;
   int64_t bytes = -1;
@@ -181,17 +181,17 @@ int64_t BytesRead() {
 }
 
 TEST(Checkpoint, ReadsOnlyTheBytesItNeeds) {
-  if (BytesRead() < 0) GTEST_SKIP() << "/proc/self/io cannot be read";
+  if (ReadSoFar() < 0) GTEST_SKIP() << "/proc/self/io cannot be read";
   const TestFolder folder;
   std::vector<float> values(1'000'000), out(500);
   std::iota(values.begin(), values.end(), 0.0f);
   SaveRequest request;
   request.parent = folder.path();
   request.optimizer = {{"m", {1000, 1000}, MakeBox({0, 0}, {1000, 1000}), DType::kF32, values.data()}};
-  const std::string dir = Save(request);
-  const int64_t before = BytesRead();
+  const std::string dir = Saved(request);
+  const int64_t before = ReadSoFar();
   ASSERT_OK(RestoreState(dir, {{"m", {1000, 1000}, MakeBox({500, 300}, {5, 100}), DType::kF32, out.data()}}));
-  EXPECT_LT(BytesRead() - before, 10'000);
+  EXPECT_LT(ReadSoFar() - before, 10'000);
   EXPECT_EQ(out[0], 500'300.0f);
   EXPECT_EQ(out[499], 504'399.0f);
 }
@@ -200,7 +200,7 @@ TEST(Checkpoint, NamesWhatIsMissingOrDifferent) {
   const TestFolder folder;
   SmallRun run(folder.path());
   run.CutMaster({{0, 0}, {3, 0}, {3, 6}}, {{3, 7}, {4, 6}, {4, 1}});
-  const std::string dir = Save(run.request);
+  const std::string dir = Saved(run.request);
   Manifest manifest = *ReadManifest(dir);
   std::erase_if(manifest.state, [](const StoredBox& box) { return box.box.offsets[1] == 6; });
   ASSERT_OK(WriteManifest(dir, manifest));  // the last column of rows 3 to 6 is nowhere
@@ -219,7 +219,7 @@ TEST(Checkpoint, NamesWhatIsMissingOrDifferent) {
 TEST(Checkpoint, ListsAllTensorsByName) {
   const TestFolder folder;
   SmallRun run(folder.path());
-  const auto tensors = ListState(Save(run.request));
+  const auto tensors = ListState(Saved(run.request));
   ASSERT_OK(tensors.status());
   std::vector<std::string> names;
   for (const StateTensor& tensor : *tensors) names.push_back(tensor.name);
@@ -239,17 +239,17 @@ TEST(StateHash, DoesNotDependOnCutsFilesWeightTypeOrHistory) {
   two.request.meta.history = {"another"};
   three.CutMaster({{4, 0}, {0, 0}, {2, 0}, {0, 0}}, {{3, 7}, {2, 7}, {2, 7}, {0, 7}});
   std::reverse(three.request.optimizer.begin(), three.request.optimizer.end());
-  const std::string hash = Hash(Save(one.request));
+  const std::string hash = Hash(Saved(one.request));
   EXPECT_EQ(hash.size(), 32u);
-  EXPECT_EQ(hash, Hash(Save(two.request)));
-  EXPECT_EQ(hash, Hash(Save(three.request)));
+  EXPECT_EQ(hash, Hash(Saved(two.request)));
+  EXPECT_EQ(hash, Hash(Saved(three.request)));
 }
 
 TEST(StateHash, SeesEveryPartOfTheState) {
   const TestFolder folder;
   SmallRun run(folder.path());
-  std::vector<std::string> hashes = {Hash(Save(run.request))};
-  const auto add = [&](SmallRun& changed) { hashes.push_back(Hash(Save(changed.request))); };
+  std::vector<std::string> hashes = {Hash(Saved(run.request))};
+  const auto add = [&](SmallRun& changed) { hashes.push_back(Hash(Saved(changed.request))); };
   run.counts[0] = -2;
   add(run);
   run.pieces[3][7] = std::nextafter(run.pieces[3][7], 1000.0f);
@@ -288,16 +288,16 @@ TEST(StateHash, StreamsTensorsLargerThanItsBuffer) {
     cut.optimizer.push_back(
         {"m", {rows, columns}, MakeBox({row, 0}, {1, columns}), DType::kF32, values.data() + row * columns});
   }
-  EXPECT_EQ(Hash(Save(whole)), Hash(Save(cut)));
+  EXPECT_EQ(Hash(Saved(whole)), Hash(Saved(cut)));
 }
 
 TEST(StateHash, WithoutOptimizerIsOverTheWeights) {
   const TestFolder folder;
   SmallRun run(folder.path());
   run.request.optimizer.clear();
-  const std::string hash = Hash(Save(run.request));
+  const std::string hash = Hash(Saved(run.request));
   run.norm.values[0] += 1;
-  EXPECT_NE(Hash(Save(run.request)), hash);
+  EXPECT_NE(Hash(Saved(run.request)), hash);
 }
 
 TEST(StateHash, OfAModelFolderIsOverItsWeights) {
@@ -320,20 +320,20 @@ TEST(StateHash, OfAModelFolderIsOverItsWeights) {
 TEST(Checkpoint, SavingAStepAgainKeepsWhatIsSoundAndEqualAndReplacesTheRest) {
   const TestFolder folder;
   SmallRun run(folder.path());
-  const std::string dir = Save(run.request), marker = dir + "/marker";
+  const std::string dir = Saved(run.request), marker = dir + "/marker";
   WriteAll(marker, "x");
   run.request.meta.history = {"step 3: resumed"};
-  EXPECT_EQ(Save(run.request), dir);
+  EXPECT_EQ(Saved(run.request), dir);
   EXPECT_TRUE(std::filesystem::exists(marker));  // the same state: the folder was not touched
 
   FlipBit(dir + "/config.json", 0, 0);
-  EXPECT_EQ(Save(run.request), dir);
+  EXPECT_EQ(Saved(run.request), dir);
   EXPECT_FALSE(std::filesystem::exists(marker));
   ASSERT_OK(VerifyCheckpoint(dir));
 
   const std::string hash = Hash(dir);
   run.counts[1] = 5;  // another run in the same folder
-  Save(run.request);
+  Saved(run.request);
   EXPECT_NE(Hash(dir), hash);
   EXPECT_EQ(NamesIn(folder.path()), std::vector<std::string>{"step_7"});
 }
@@ -343,7 +343,7 @@ TEST(Checkpoint, FindsTheNewestByNumber) {
   std::vector<std::string> warnings;
   EXPECT_EQ(*FindLatestCheckpoint(folder.File("absent"), &warnings), std::nullopt);
   EXPECT_EQ(*FindLatestCheckpoint(folder.path(), &warnings), std::nullopt);
-  for (const int64_t step : {9, 100, 20}) Save(SmallRun(folder.path(), step).request);
+  for (const int64_t step : {9, 100, 20}) Saved(SmallRun(folder.path(), step).request);
   for (const char* other : {"step_", "step_x", "step_0101", "step_-1", "steps_200", "step_99999999999999999999"}) {
     std::filesystem::create_directory(folder.File(other));
   }
@@ -354,7 +354,7 @@ TEST(Checkpoint, FindsTheNewestByNumber) {
 
 TEST(Checkpoint, RemovesOldOnesButNeverTheLastGoodOne) {
   const TestFolder folder;
-  for (const int64_t step : {1, 2, 3, 4}) Save(SmallRun(folder.path(), step).request);
+  for (const int64_t step : {1, 2, 3, 4}) Saved(SmallRun(folder.path(), step).request);
   FlipBit(folder.File("step_4/model.safetensors"), 100, 0);
   ASSERT_OK(RemoveOldCheckpoints(folder.path(), 1));
   EXPECT_EQ(NamesIn(folder.path()), (std::vector<std::string>{"step_3", "step_4"}));
