@@ -13,6 +13,7 @@
 
 #include "core/base/status_macros.h"
 #include "core/checkpoint/checkpoint_folder.h"
+#include "core/config/recipe.h"
 #include "core/config/yaml.h"
 
 namespace conclave::launch {
@@ -36,24 +37,18 @@ bool MayDiffer(std::string_view key, bool ramps) {
   return std::find(std::begin(kFree), std::end(kFree), key) != std::end(kFree);
 }
 
-// The recipe that a run is a stage of: run.dir without /stages/NAME. "" if it is none.
-std::string_view RecipeOf(std::string_view run_dir) {
-  const size_t name = run_dir.rfind('/');
-  constexpr std::string_view kStages = "/stages";
-  if (name == std::string_view::npos || !run_dir.substr(0, name).ends_with(kStages)) return "";
-  return run_dir.substr(0, name - kStages.size());
-}
-
 // `config` as it would be if the folder of its recipe, with all stages that it reads of, were `recipe`.
 core::Config Moved(core::Config config, std::string_view recipe) {
-  const std::string before(RecipeOf(config.run.dir));
+  const std::string before(core::RecipeDir(config.run.dir));
   if (before.empty() || recipe.empty()) return config;
   const auto move = [&](std::string& path) {
     if (path.starts_with(before + "/")) path = std::string(recipe) + path.substr(before.size());
   };
   move(config.model.from);
   move(config.teacher);
-  for (core::SourceConfig& source : config.data.train) move(source.path);
+  for (auto* sources : {&config.data.train, &config.data.validation, &config.data.prompts}) {
+    for (core::SourceConfig& source : *sources) move(source.path);
+  }
   return config;
 }
 
@@ -84,7 +79,7 @@ absl::Status RunFolder::StoreConfig(const core::Config& config) const {
 absl::Status CheckContinues(const core::Config& before, const core::Config& now) {
   const bool ramps = before.batch.ramp.steps > 0 || now.batch.ramp.steps > 0;
   std::string list;
-  for (const std::string& difference : core::DifferingKeys(Moved(before, RecipeOf(now.run.dir)), now)) {
+  for (const std::string& difference : core::DifferingKeys(Moved(before, core::RecipeDir(now.run.dir)), now)) {
     const std::string_view key = std::string_view(difference).substr(0, difference.find(':'));
     if (!MayDiffer(key, ramps)) list += (list.empty() ? "" : "; ") + difference;
   }

@@ -16,6 +16,19 @@
 #include "core/config/yaml_node.h"
 
 namespace conclave::core {
+
+constexpr std::string_view kStages = "/stages/";  // in the folder of a recipe
+
+std::string StageDir(std::string_view recipe_dir, std::string_view stage) {
+  return std::string(recipe_dir).append(kStages).append(stage);
+}
+
+std::string_view RecipeDir(std::string_view run_dir) {
+  const size_t name = run_dir.rfind('/');
+  if (name == std::string_view::npos || !run_dir.substr(0, name + 1).ends_with(kStages)) return "";
+  return run_dir.substr(0, name + 1 - kStages.size());
+}
+
 namespace {
 
 constexpr size_t kMaxStages = 64;
@@ -251,7 +264,7 @@ class RecipeReader {
                                   nearest.empty() ? "" : absl::StrFormat("did you mean %s? Or ", nearest), wanted));
   }
 
-  std::string DirOf(const std::string& stage) const { return recipe_.dir + "/stages/" + stage; }
+  std::string DirOf(const std::string& stage) const { return StageDir(recipe_.dir, stage); }
 
   static absl::Status Refuse(const YamlPlace& place, const StagePlan& plan, const std::string& why) {
     return ErrorAt(place, absl::StrFormat("stage %s: %s", plan.name, why));

@@ -41,6 +41,10 @@ struct Recipe {
   absl::Status CheckHas(std::string_view name) const;
 };
 
+// The folder of a stage, and the other way round: the folder of the recipe that a run is a stage of, "" if of none.
+std::string StageDir(std::string_view recipe_dir, std::string_view stage);
+std::string_view RecipeDir(std::string_view run_dir);
+
 // Reads and validates all stages. Overrides are as in yaml.h; stages.NAME.KEY=VALUE is one of a stage. Errors name
 // file, line and stage.
 absl::StatusOr<Recipe> LoadRecipe(const std::string& path, std::span<const std::string> overrides);

@@ -93,11 +93,14 @@ TEST_F(Recipe, TheReportTellsOfAllStages) {
 
 TEST_F(Recipe, GoesOnAfterItsFolderWasMoved) {
   const RecipeFiles moved;
-  std::filesystem::copy(whole_->Dir(), moved.Dir(), std::filesystem::copy_options::recursive);
+  const std::filesystem::path away = whole_->folder() / "away";  // nothing may be read where it was
+  std::filesystem::rename(whole_->Dir(), away);
+  std::filesystem::copy(away, moved.Dir(), std::filesystem::copy_options::recursive);
   std::filesystem::remove_all(moved.StageDir("more"));
   std::filesystem::remove(moved.StageDir("rl") + "/evaluation.json");
   std::filesystem::remove_all(moved.StageDir("rl") + "/checkpoints/step_8");
   const Outcome outcome = moved.Train();
+  std::filesystem::rename(away, whole_->Dir());
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(CountOf(outcome.out, "already done"), 2);
   EXPECT_EQ(CountOf(outcome.out, "resuming from"), 1);

@@ -9,9 +9,9 @@ namespace conclave::core {
 namespace {
 
 std::string Captured(void (*log)(std::string_view), std::string_view text) {
-  testing::internal::CaptureStderr();
+  ::testing::internal::CaptureStderr();
   log(text);
-  return testing::internal::GetCapturedStderr();
+  return ::testing::internal::GetCapturedStderr();
 }
 
 // "12:34:56 text\n" -> "text\n", checking the time.

@@ -21,8 +21,8 @@ void PrintTo(const Case& pair, std::ostream* out) {
   *out << "expected " << core::Quoted(pair.expected) << ", answer " << core::Quoted(pair.answer);
 }
 
-class EqualMath : public testing::TestWithParam<Case> {};
-class DifferentMath : public testing::TestWithParam<Case> {};
+class EqualMath : public ::testing::TestWithParam<Case> {};
+class DifferentMath : public ::testing::TestWithParam<Case> {};
 
 TEST_P(EqualMath, IsAccepted) {
   const Score score = CompareMathAnswer(GetParam().expected, GetParam().answer);
@@ -37,7 +37,7 @@ TEST_P(DifferentMath, IsRejected) {
   EXPECT_NE(score.outcome, Outcome::kUnparsedGold) << score.reason;
 }
 
-#define CASES(suite, name, ...) INSTANTIATE_TEST_SUITE_P(name, suite, testing::ValuesIn(std::vector<Case>(__VA_ARGS__)))
+#define CASES(suite, name, ...) INSTANTIATE_TEST_SUITE_P(name, suite, ::testing::ValuesIn(std::vector<Case>(__VA_ARGS__)))
 
 CASES(EqualMath, Numbers,
       {{"5", "5"},

@@ -26,7 +26,7 @@ std::set<std::string> AnswersOf(const std::string& name, const std::string& mark
   return answers;
 }
 
-class PublicData : public testing::TestWithParam<std::pair<std::string, std::string>> {
+class PublicData : public ::testing::TestWithParam<std::pair<std::string, std::string>> {
  protected:
   void SetUp() override {
     answers_ = AnswersOf(GetParam().first, GetParam().second);
@@ -89,7 +89,7 @@ TEST_P(PublicData, HasAnswersOfWhichEveryDigitCounts) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, PublicData,
-                         testing::Values(std::pair<std::string, std::string>("math500/test.jsonl", ""),
+                         ::testing::Values(std::pair<std::string, std::string>("math500/test.jsonl", ""),
                                          std::pair<std::string, std::string>("gsm8k/test.jsonl", "#### ")),
                          [](const auto& test) { return test.param.first.substr(0, test.param.first.find('/')); });
 
