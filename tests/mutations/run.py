@@ -43,6 +43,8 @@ MUTATIONS = [
              ["parallel_test"]),
     Mutation("a chain into float sums ends with each row, and is lost", CPU + "weight_grad.cc",
              "Chunks(ends, 0, 1)", "Chunks(offsets, 0, segments)", ["op_test"]),
+    Mutation("a chain that goes on in the next piece of a chunk begins anew there", CPU + "weight_grad.cc",
+             "piece.starts && piece.ends ? space_.c : tile.c", "piece.ends ? space_.c : tile.c", ["op_test"]),
     Mutation("weight gradients are rounded after the sum over rows, not before", "core/model/linear.cc",
              ".segment_offsets = pass.row_offsets,",
              ".segment_offsets = [&] { const Tensor t = pass.until_weight_grad.Allocate(DType::kI32, {2}); "
