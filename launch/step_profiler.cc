@@ -156,9 +156,8 @@ std::string ProfileTable(const StepProfile& profile) {
   const StepProfile::Row step = Sum("step", profile.rows);
   text += RowText(profile, "", step);
   text += absl::StrFormat(
-      "Right before each step multiply-adds in registers reached %.1f GFLOP/s, %.0f %% of the peak (less than all: "
-      "others "
-      "use the cores, too); a step does %.0f %% of that.\n",
+      "Right before each step multiply-adds in registers reached %.1f GFLOP/s, %.0f %% of the peak\n"
+      "(where it is less than all, others use the cores, too); a step does %.0f %% of that.\n",
       1e-9 * profile.peak_between, 100 * profile.peak_between / profile.peak_flops,
       100 * step.flops / step.seconds / profile.peak_between);
   return text + "Each time is a median over the steps; more than 100 % of a copy: data that a cache still held.";
