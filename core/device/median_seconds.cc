@@ -36,8 +36,4 @@ double MedianOfRuns(const std::function<double()>& timed_run) {
   return Median(std::move(times));
 }
 
-double MedianSeconds(const std::function<void()>& run) {
-  return MedianOfRuns([&] { return SecondsOf(run); });
-}
-
 }  // namespace conclave::core

@@ -9,9 +9,7 @@ namespace conclave::core {
 
 double SecondsOf(const std::function<void()>& run);
 double Median(std::vector<double> values);  // of at least one
-// Median of the seconds that 10 or more runs take, after one to warm up; short ones are repeated for 0.2 seconds.
-double MedianSeconds(const std::function<void()>& run);
-// The same of runs that time themselves, and return the seconds.
+// Median of the seconds that 10 or more runs return, after one to warm up; short ones are repeated for 0.2 seconds.
 double MedianOfRuns(const std::function<double()>& timed_run);
 
 }  // namespace conclave::core

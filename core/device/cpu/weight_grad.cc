@@ -16,11 +16,11 @@ namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
 // An item is a block of dW of up to 4 panels of n by 3 panels of k. Its tokens are packed in chunks, which the tiles
-// walk in pieces that leave half of a first-level cache of 32 KiB free (12 KiB of a panel). Packing costs about 8
-// cycles per token and panel from a cache close by and several times that from memory, the product of two panels 72
-// (AVX-512) or 144 (AVX2): large items pack less, and the tiles of a chunk fetch the columns of the next one. For a
-// second-level cache of 512 KiB: 12 tiles take 216 KiB of int64 sums, 4 packed panels 96 KiB, what is fetched ahead 168
-// KiB.
+// walk in pieces, for which a panel takes 12 KiB of the first-level cache (gemm_tile.h says why no more). Packing costs
+// about 8 cycles per token and panel from a cache close by and several times that from memory, the product of two
+// panels 72 (AVX-512) or 144 (AVX2): large items pack less, and the tiles of a chunk fetch the columns of the next one
+// (a part of them with AVX-512, which has fewer blocks). For a second-level cache of 512 KiB: 12 tiles take 216 KiB of
+// int64 sums, 4 packed panels 96 KiB, what is fetched ahead 168 KiB.
 constexpr int64_t kMaxPanelsOfN = 4, kMaxPanelsOfK = 3;
 constexpr int64_t kChunkSteps = 128, kPieceSteps = 64;
 constexpr int64_t kItemsPerThread = 3;
