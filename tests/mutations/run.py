@@ -174,8 +174,12 @@ MUTATIONS = [
     Mutation("the gradient of the reverse divergence lacks its mean", CPU + "divergence.cc",
              "(log_s - log_t - divergence)", "(log_s - log_t)", ["op_test"]),
     Mutation("the teacher's logits keep their temperature", CPU + "divergence.cc",
-             "teacher_.Logits(args_.teacher_head, own_.temperature,", "teacher_.Logits(args_.teacher_head, 1,",
+             "teacher.Logits(args_.teacher_head, own_.temperature,", "teacher.Logits(args_.teacher_head, 1,",
              ["op_test"]),
+    Mutation("the next rows of the batch take the place of those whose head gradients are due", CPU + "head_pass.h",
+             "return row % slots;", "return row % wave;", ["op_test"]),
+    Mutation("head gradients of the last rows are forgotten", CPU + "head_pass.h",
+             "    RunJob({}, before);\n  }", "  }", ["op_test"]),
     Mutation("a student learns from the states of the batch before", "rl/grpo.cc",
              "if (parts_.teacher != nullptr) parts_.teacher->Compute(packed.batch);\n    optim::StepMetrics now = "
              "parts_.trainer.Step(packed.batch, number, ReplayIn(update));",

@@ -130,19 +130,33 @@ TEST_P(CrossEntropy, GivesTheSameBitsHoweverTheVocabularyIsCut) {
 }
 
 TEST_P(CrossEntropy, AddsTheSameHeadGradientForAnySplitOfTheRows) {
-  const int64_t vocabulary = 265, hidden = 50, length = 19, rows = 3;
-  const Head head(*arrays_, dtype(), vocabulary, hidden);
-  const Tensor x = arrays_->Normal(dtype(), {rows * length, hidden}, 1);
-  const Tensor labels = arrays_->Of(DType::kI32, {rows * length}, SomeLabels(rows * length, vocabulary));
-  const GradientTarget together = Target(vocabulary, hidden), apart = Target(vocabulary, hidden);
-  const Loss all(*arrays_, head, x, labels, rows, together);
-  for (int64_t row = rows - 1; row >= 0; --row) {
-    const Loss one(*arrays_, head, x.Slice(0, row * length, length), labels.Slice(0, row * length, length), 1, apart);
-    ExpectEqualBits(one.args.dx, all.args.dx.Slice(0, row * length, length));
-    ExpectEqualBits(one.args.loss, all.args.loss.Slice(0, row, 1));
+  struct Sizes {
+    int64_t vocabulary, hidden, length, rows, slots;  // slots: rows that share memory
+  };
+  // All rows at once; four and one; one after the other, where tokens of a row and the weights of the last one are one
+  // job.
+  for (const Sizes z : {Sizes{265, 50, 19, 3, 3}, Sizes{2000, 3, 130, 5, 5}, Sizes{8200, 3, 130, 4, 2}}) {
+    const Head head(*arrays_, dtype(), z.vocabulary, z.hidden);
+    const int64_t tokens = z.rows * z.length;
+    const Tensor x = arrays_->Normal(dtype(), {tokens, z.hidden}, 1);
+    const Tensor labels = arrays_->Of(DType::kI32, {tokens}, SomeLabels(tokens, z.vocabulary));
+    const GradientTarget together = Target(z.vocabulary, z.hidden), apart = Target(z.vocabulary, z.hidden);
+    const Loss all(*arrays_, head, x, labels, z.rows, together);
+    const int64_t row_logits = z.length * z.vocabulary * int64_t{sizeof(float)};
+    EXPECT_GE(all.args.workspace.Bytes(), z.slots * row_logits);
+    if (z.slots < z.rows) {
+      EXPECT_LT(all.args.workspace.Bytes(), z.rows * row_logits);
+    }
+    for (int64_t row = z.rows - 1; row >= 0; --row) {
+      const Loss one(*arrays_, head, x.Slice(0, row * z.length, z.length), labels.Slice(0, row * z.length, z.length), 1,
+                     apart);
+      ExpectEqualBits(one.args.dx, all.args.dx.Slice(0, row * z.length, z.length));
+      ExpectEqualBits(one.args.loss, all.args.loss.Slice(0, row, 1));
+      ExpectEqualBits(one.args.log_probs, all.args.log_probs.Slice(0, row * z.length, z.length));
+    }
+    ExpectEqualBits(together.sum, apart.sum);
+    EXPECT_EQ(arrays_->Values(together.flag)[0], 0);
   }
-  ExpectEqualBits(together.sum, apart.sum);
-  EXPECT_EQ(arrays_->Values(together.flag)[0], 0);
 }
 
 TEST_P(CrossEntropy, DoesNotSeeTokensWithoutLabels) {
