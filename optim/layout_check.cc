@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <span>
 #include <thread>
 
 #include "absl/strings/str_format.h"
@@ -194,7 +195,7 @@ std::vector<LayoutChoice> ListLayouts(int max_ranks) {
   const auto add = [&](int ranks, int pipeline, int expert, const char* schedule) {
     const size_t i = choices.size();
     LayoutChoice choice{.ranks = ranks, .threads = 1 + static_cast<int>(i / 2 % 2)};
-    constexpr int64_t kMicroRows[] = {0, 2, 3, 2};  // 0: as the layout chooses
+    constexpr int64_t kMicroRows[] = {0, 4, 3, 2};  // 0: as the layout chooses
     choice.micro_rows = kMicroRows[i % 4];
     choice.parallel.pipeline = pipeline;
     choice.parallel.expert = expert;
@@ -211,10 +212,10 @@ std::vector<LayoutChoice> ListLayouts(int max_ranks) {
       if (ranks % pipeline != 0) continue;
       for (int expert = 1; expert <= ranks / pipeline; ++expert) {
         if (ranks / pipeline % expert != 0) continue;
-        for (const char* schedule : parallel::kScheduleNames) {
-          // Schedules of one pipeline rank differ in the order of its micro-batches alone: once is enough.
-          if (pipeline > 1 || ranks == 1 || schedule == parallel::kScheduleNames[0])
-            add(ranks, pipeline, expert, schedule);
+        // Schedules of one pipeline rank differ in the order of its micro-batches alone: once is enough.
+        const std::span<const char* const> schedules = parallel::kScheduleNames;
+        for (const char* schedule : pipeline > 1 || ranks == 1 ? schedules : schedules.first(1)) {
+          add(ranks, pipeline, expert, schedule);
         }
       }
     }
