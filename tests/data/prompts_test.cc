@@ -43,7 +43,8 @@ struct Setting {
     tasks[1].name = "word_problem";
   }
   PromptContext Context() const { return {.config = config, .tasks = tasks, .tokenizer = tokenizer}; }
-  PromptSet Open(uint64_t seed = 1) const {
+  PromptSet Open(uint64_t seed = 1) const&& = delete;  // what is opened refers to the tokenizer
+  PromptSet Open(uint64_t seed = 1) const& {
     auto set = PromptSet::Create(Context(), seed);
     EXPECT_TRUE(set.ok()) << set.status();
     return *std::move(set);
@@ -64,7 +65,8 @@ TEST(PromptSet, ReadsTheFormsOfGsm8kMathAndPromptAnswer) {
                                         "{\"prompt\": \"Q3\", \"answer\": 72}\n"
                                         "{\"prompt\": \"Q4\", \"answer\": -1.50, \"other\": [{\"answer\": \"x\"}]}\n"
                                         "{\"question\": \"Q5\", \"answer\": \"plain\"}");
-  const PromptSet set = Setting({PromptFile(path)}).Open();
+  const Setting setting({PromptFile(path)});
+  const PromptSet set = setting.Open();
   const PromptSource& source = set.sources()[0];
   ASSERT_EQ(source.size(), 5);
   const char* const answers[] = {"1,024", "\\frac12", "72", "-1.50", "plain"};
@@ -85,7 +87,8 @@ TEST(PromptSet, ReadsNamedFieldsAndTheAnswerBehindItsMark) {
   source.prompt_field = "task";
   source.answer_field = "key";
   source.answer_after = "A:";
-  const Prompt prompt = Setting({source}).Open().At(0);
+  const Setting setting({source});
+  const Prompt prompt = setting.Open().At(0);
   EXPECT_EQ(prompt.text, "T");
   EXPECT_EQ(prompt.answer, "7");
 }
@@ -140,7 +143,8 @@ TEST(PromptSet, BlendsSourcesByTheirWeights) {
   const TempFolder folder;
   core::SourceConfig file = PromptFile(folder.Write("a.jsonl", "{\"prompt\": \"p\", \"answer\": \"a\"}\n"));
   file.weight = 3;
-  const PromptSet set = Setting({file, OfTask("addition")}).Open();
+  const Setting setting({file, OfTask("addition")});
+  const PromptSet set = setting.Open();
   int of_file = 0;
   std::set<std::string> problems;
   for (int64_t draw = 0; draw < 400; ++draw) {
@@ -154,7 +158,8 @@ TEST(PromptSet, BlendsSourcesByTheirWeights) {
 }
 
 TEST(PromptSet, ACountedTaskComesBackEveryEpoch) {
-  const PromptSet set = Setting({OfTask("addition", "train", 20)}).Open();
+  const Setting setting({OfTask("addition", "train", 20)});
+  const PromptSet set = setting.Open();
   std::set<std::string> first, second;
   for (int64_t draw = 0; draw < 20; ++draw) first.insert(set.At(draw).text), second.insert(set.At(20 + draw).text);
   EXPECT_EQ(first.size(), 20u);
