@@ -65,7 +65,8 @@ struct Operation {
   int sender = 0, receiver = 0, tag = 0;  // of a message: ranks
   int size = 0;
   int num_begun = 0, num_over = 0;
-  std::vector<Part> parts;  // by member; messages leave some unused
+  std::condition_variable changed;  // for members that wait: the last has begun, or tasks are done
+  std::vector<Part> parts;          // by member; messages leave some unused
   // [sender * size + receiver] of copies; [slice] of sums: the rows of that member, or a share of all elements.
   std::vector<TaskState> tasks;
 
@@ -127,7 +128,6 @@ struct Group {
   const int size;
   const std::string name;
   std::mutex mutex;
-  std::condition_variable changed;  // a member has begun, or tasks are done
   std::vector<std::unique_ptr<Operation>> operations;
   int64_t num_messages = 0;
   std::map<std::pair<int64_t, int>, Child> children;  // by split and color, until all of the child have it
@@ -270,7 +270,9 @@ Ticket ThreadComm::LayDown(Operation& operation, int member, const Buffers& buff
   part.send_offsets.assign(buffers.send_offsets.begin(), buffers.send_offsets.end());
   part.receive_offsets.assign(buffers.receive_offsets.begin(), buffers.receive_offsets.end());
   ++operation.num_begun;
-  group_->changed.notify_all();
+  // Before the last has begun, waiting members but those of a broadcast lack something.
+  const bool all = operation.num_begun == operation.size;
+  if (all || operation.kind == Kind::kBroadcast) operation.changed.notify_all();
   auto free = std::find_if(pending_.begin(), pending_.end(), [](const Pending& p) { return !p.operation; });
   if (free == pending_.end()) free = pending_.emplace(pending_.end());
   *free = {&operation, member};
@@ -296,9 +298,9 @@ void ThreadComm::Wait(Stream&, Ticket ticket) {
       over = over && operation->tasks[task] == TaskState::kDone;
     }
     if (performed) {
-      group_->changed.notify_all();
+      operation->changed.notify_all();
     } else if (!over) {
-      group_->changed.wait(lock);
+      operation->changed.wait(lock);
     }
   }
   if (++operation->num_over == operation->size) operation->used = false;
