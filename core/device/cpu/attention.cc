@@ -31,8 +31,8 @@ struct Items {
 };
 
 template <class T>
-struct Scratch {
-  Scratch(const AttentionSizes& sizes, const Items& items, void* memory)
+struct ForwardMemory {
+  ForwardMemory(const AttentionSizes& sizes, const Items& items, void* memory)
       : carver(memory),
         padded_depth(PanelSteps<T>(sizes.depth) * kStepDepth<T>),
         rows(items.heads * items.Rows(sizes)),
@@ -47,8 +47,8 @@ struct Scratch {
         total(carver.Take<float>(rows)) {}
 
   // The same with what belongs to rows from `row` on.
-  Scratch From(int64_t row, const AttentionSizes& sizes) const {
-    Scratch out = *this;
+  ForwardMemory From(int64_t row, const AttentionSizes& sizes) const {
+    ForwardMemory out = *this;
     out.q += row * padded_depth;
     out.sums += row * sizes.width;
     out.largest += row;
@@ -106,7 +106,7 @@ template <class T>
 class RunForward {
  public:
   RunForward(const AttentionArgs& args, int64_t b, int64_t g, const QueryRun& run, const AttentionSizes& sizes,
-             const Scratch<T>& scratch)
+             const ForwardMemory<T>& scratch)
       : args_(args), b_(b), g_(g), run_(run), sizes_(sizes), scratch_(scratch) {}
 
   int64_t keys() const { return run_.position + run_.count; }
@@ -263,7 +263,7 @@ class RunForward {
   const int64_t b_, g_;
   const QueryRun run_;
   const AttentionSizes& sizes_;
-  const Scratch<T>& scratch_;
+  const ForwardMemory<T>& scratch_;
 };
 
 template <class T>
@@ -281,10 +281,10 @@ void ZeroPadding(const AttentionArgs& args, int64_t b, int64_t g, int64_t heads,
 // One run of queries and the key heads of an item.
 template <class T>
 void ForwardHeads(const AttentionArgs& args, int64_t b, int64_t first_head, const QueryRun& run,
-                  const AttentionSizes& sizes, const Items& items, const Scratch<T>& scratch) {
+                  const AttentionSizes& sizes, const Items& items, const ForwardMemory<T>& scratch) {
   const auto for_each_head = [&](const auto& body) {
     for (int64_t i = 0; i < items.heads; ++i) {
-      const Scratch<T> own = scratch.From(i * items.Rows(sizes), sizes);
+      const ForwardMemory<T> own = scratch.From(i * items.Rows(sizes), sizes);
       RunForward<T> head(args, b, first_head + i, run, sizes, own);
       body(head);
     }
@@ -300,11 +300,11 @@ template <class T>
 void Forward(const AttentionArgs& args, ThreadPool& pool) {
   const AttentionSizes sizes(args);
   const Items items(sizes, pool.size());
-  const int64_t bytes = Scratch<T>(sizes, items, nullptr).carver.used();
+  const int64_t bytes = ForwardMemory<T>(sizes, items, nullptr).carver.used();
   const int64_t head_items = sizes.key_heads / items.heads;
   // Late queries read most keys: they go first, so that no thread is left with one at the end.
   pool.ParallelFor(items.Count(sizes), 1, [&](int64_t begin, int64_t end, int thread) {
-    const Scratch<T> scratch(sizes, items, pool.Scratch(thread, bytes));
+    const ForwardMemory<T> scratch(sizes, items, pool.Scratch(thread, bytes));
     for (int64_t item = begin; item < end; ++item) {
       const int64_t part = items.parts - 1 - item / (sizes.batch * head_items);
       const int64_t b = item / head_items % sizes.batch, g = item % head_items * items.heads;

@@ -44,8 +44,8 @@ struct Tile {
 };
 
 template <class T>
-struct Scratch {
-  Scratch(const AttentionSizes& sizes, void* memory)
+struct BackwardMemory {
+  BackwardMemory(const AttentionSizes& sizes, void* memory)
       : carver(memory),
         padded_depth(PanelSteps<T>(sizes.depth) * kStepDepth<T>),
         padded_width(PanelSteps<T>(sizes.width) * kStepDepth<T>),
@@ -100,7 +100,7 @@ template <class T>
 class DocumentBackward {
  public:
   DocumentBackward(const AttentionBackwardArgs& args, int64_t b, int64_t g, const QueryRun& run,
-                   const AttentionSizes& sizes, const Scratch<T>& scratch, float* shared)
+                   const AttentionSizes& sizes, const BackwardMemory<T>& scratch, float* shared)
       : args_(args), b_(b), g_(g), run_(run), sizes_(sizes), scratch_(scratch), shared_(shared) {}
 
   void Run() {
@@ -281,7 +281,7 @@ class DocumentBackward {
   const int64_t b_, g_;
   const QueryRun run_;
   const AttentionSizes& sizes_;
-  const Scratch<T>& scratch_;
+  const BackwardMemory<T>& scratch_;
   float* const shared_;  // [tokens, r] of this row and key head, or null
 };
 
@@ -297,9 +297,9 @@ void ZeroRows(const Tensor& x, int64_t b, int64_t begin, int64_t count, int64_t 
 template <class T>
 void Backward(const AttentionBackwardArgs& args, float* workspace, ThreadPool& pool) {
   const AttentionSizes sizes(args.forward);
-  const int64_t bytes = Scratch<T>(sizes, nullptr).carver.used(), group = sizes.Group();
+  const int64_t bytes = BackwardMemory<T>(sizes, nullptr).carver.used(), group = sizes.Group();
   pool.ParallelFor(sizes.batch * sizes.key_heads, 1, [&](int64_t begin, int64_t end, int thread) {
-    const Scratch<T> scratch(sizes, pool.Scratch(thread, bytes));
+    const BackwardMemory<T> scratch(sizes, pool.Scratch(thread, bytes));
     for (int64_t item = begin; item < end; ++item) {
       const int64_t b = item / sizes.key_heads, g = item % sizes.key_heads;
       float* shared = workspace ? workspace + item * sizes.queries * sizes.shared_depth : nullptr;

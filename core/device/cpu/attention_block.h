@@ -152,7 +152,7 @@ void PackColumnPanels(int64_t count, int64_t width, RowsView<Source> rows, Opera
 
 // c [rows][columns] (+)= a B for a row of panels that stand `pitch` elements apart; strides of a in steps.
 template <class T>
-struct PanelProduct {
+struct BlockProduct {
   int64_t rows, columns, steps;
   const Operand<T>* a;
   int64_t a_row_stride, a_step_stride;
@@ -160,7 +160,7 @@ struct PanelProduct {
   int64_t pitch;
 };
 template <class T>
-void Multiply(const PanelProduct<T>& product, float* c, int64_t ldc, bool accumulate) {
+void Multiply(const BlockProduct<T>& product, float* c, int64_t ldc, bool accumulate) {
   for (int64_t panel = 0; panel < NumPanels(product.columns); ++panel) {
     GemmTile(product.rows, ColumnsOfPanel(product.columns, panel), product.steps, product.a, product.a_row_stride,
              product.a_step_stride, product.panels + panel * product.pitch, c + panel * kPanelColumns, ldc, accumulate);
