@@ -39,9 +39,10 @@ struct AttentionFormula {
     double largest = -HUGE_VAL;
     for (int64_t key = t - position; key <= t; ++key) {
       const T* k = &in["k"][static_cast<size_t>((key * z.key_heads + g) * z.n)];
+      const T* shared = z.r > 0 ? &in["k_shared"][static_cast<size_t>(key * z.r)] : nullptr;
       T score = 0;
       for (int64_t i = 0; i < z.n; ++i) score += q[i] * k[i];
-      for (int64_t i = 0; i < z.r; ++i) score += q[z.n + i] * in["k_shared"][static_cast<size_t>(key * z.r + i)];
+      for (int64_t i = 0; i < z.r; ++i) score += q[z.n + i] * shared[i];
       scores.push_back(score * T(kScale));
       largest = std::max(largest, Real(scores.back()));
     }

@@ -23,6 +23,7 @@ struct CrossEntropyFormula {
   void operator()(const Shape& shape, const Values<T>& in, Values<T>& out) const {
     using std::exp, std::log;
     const Sizes z(shape);
+    const std::vector<T>&x = in["x"], &w = in["w"];
     std::vector<T>&loss = out["loss"], &z_sum = out["z_sum"], &log_probs = out["log_probs"];
     loss.assign(static_cast<size_t>(z.rows), T(0));
     z_sum = loss;
@@ -36,7 +37,7 @@ struct CrossEntropyFormula {
       for (int64_t v = 0; v < z.vocabulary; ++v) {
         T logit = 0;
         for (int64_t d = 0; d < z.hidden; ++d) {
-          logit += in["x"][static_cast<size_t>(t * z.hidden + d)] * in["w"][static_cast<size_t>(v * z.hidden + d)];
+          logit += x[static_cast<size_t>(t * z.hidden + d)] * w[static_cast<size_t>(v * z.hidden + d)];
         }
         if (weights == Weights::kOfEach) logit /= T(kTemperature);
         logits[static_cast<size_t>(v)] = logit;

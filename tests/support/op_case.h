@@ -31,6 +31,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/check.h"
@@ -44,17 +45,20 @@ namespace conclave::core::test {
 template <class T>
 class Values {
  public:
+  using ByName = std::map<std::string, std::vector<T>, std::less<>>;
+
   std::vector<T>& operator[](const std::string& name) { return arrays_[name]; }
-  const std::vector<T>& operator[](const std::string& name) const {
-    CHECK(Has(name));
-    return arrays_.at(name);
+  const std::vector<T>& operator[](std::string_view name) const {
+    const auto found = arrays_.find(name);
+    CHECK(found != arrays_.end());
+    return found->second;
   }
-  bool Has(const std::string& name) const { return arrays_.contains(name); }
-  const std::map<std::string, std::vector<T>>& all() const { return arrays_; }
-  int64_t Integer(const std::string& name, int64_t i) const { return static_cast<int64_t>(Real((*this)[name][i])); }
+  bool Has(std::string_view name) const { return arrays_.contains(name); }
+  const ByName& all() const { return arrays_; }
+  int64_t Integer(std::string_view name, int64_t i) const { return static_cast<int64_t>(Real((*this)[name][i])); }
 
  private:
-  std::map<std::string, std::vector<T>> arrays_;
+  ByName arrays_;
 };
 
 // The arrays of a problem on a device; an array that the problem does not declare is an empty tensor (optional
