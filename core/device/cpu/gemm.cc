@@ -82,8 +82,11 @@ class PanelProduct {
     const int64_t column = panel_ * kPanelColumns;
     const int columns = ColumnsOfPanel(gemm_.w.out, panel_);
     alignas(64) float tiles[kRowBlock * kPanelColumns];
-    // Without an epilogue the tiles go straight to y.
-    const bool direct = gemm_.y.dtype == DType::kF32 && !gemm_.bias && !gemm_.addend;
+    // Without an epilogue the tiles go straight to y, but not for each of many chunks of k: rows of y that stand a
+    // power of two apart would push each other out of the cache again and again.
+    constexpr int64_t kFewChunks = 4;
+    const bool direct =
+        gemm_.y.dtype == DType::kF32 && !gemm_.bias && !gemm_.addend && steps_ <= kFewChunks * kTileSteps;
     float* c = direct ? gemm_.y.As<float>() + begin_ * gemm_.y.stride(0) + column : tiles;
     const int64_t ldc = direct ? gemm_.y.stride(0) : kPanelColumns;
     int64_t first = 0;
