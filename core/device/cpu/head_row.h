@@ -196,8 +196,8 @@ struct HeadGradients {
   Operand<T>* x_panels;  // B(token with a label, d)
 
  private:
-  // 48 columns of `rows` rows of the head from `row` on. next: the columns to be packed next, which are fetched bit by
-  // bit: each token's stand on a page of their own.
+  // 48 columns of `rows` rows of the head from `row` on. next: the columns to be packed next, which are fetched little
+  // by little: each token's stand on a page of their own.
   template <class Sum>
   void AddTile(const HeadSizes& sizes, int64_t tokens, const GradientTarget& target, int64_t row, int rows,
                int64_t panel, const Operand<T>* d_logits, const Operand<T>* next) const {
@@ -214,9 +214,10 @@ struct HeadGradients {
       // This panel's share of the tokens of these steps.
       const int64_t begin = (step + count * panel / panels) * kStepDepth<T>;
       const int64_t end = std::min((step + count * (panel + 1) / panels) * kStepDepth<T>, tokens);
-      const auto* ahead = reinterpret_cast<const char*>(next) + begin * pitch;
+      Ahead ahead;
+      if (next && begin < end) ahead = {reinterpret_cast<const char*>(next) + begin * pitch, bytes, end - begin, pitch};
       GemmTile(rows, columns, count, d_logits + step * kStep, 1, kPanelColumns, b + step * kStep, tile, kPanelColumns,
-               step > 0, next && begin < end ? Ahead{ahead, bytes, end - begin, pitch} : Ahead{});
+               step > 0, ahead);
     }
     if (AddTileToSum(rows, columns, tile, kPanelColumns, sum, stride, target.limit)) SetFlag(target.flag.As<int32_t>());
   }
