@@ -205,7 +205,8 @@ void Forward(const CrossEntropyArgs& args, const HeadSizes& sizes, ThreadPool& p
   pool.ParallelFor(sizes.rows * blocks, 1, [&](int64_t first, int64_t last, int thread) {
     for (int64_t item = first; item < last; ++item) {
       const RowLoss<T> row = row_at(item / blocks);
-      row.RunTokens(BlockOf(row.labels(), item % blocks, block), pool.Scratch(thread, scratch_bytes));
+      const TokenBlock here = BlockOf(row.labels(), item % blocks, block);
+      if (here.count() > 0) row.RunTokens(here, pool.Scratch(thread, scratch_bytes));
     }
   });
   for (int64_t row = 0; row < sizes.rows; ++row) row_at(row).End();
