@@ -11,7 +11,7 @@ import sys
 LIBM = re.compile(r"^(a?(sin|cos|tan)h?|sincos|exp(2|10|m1)?|log(2|10|1p)?|pow|cbrt|hypot|erfc?|[tl]gamma)[fl]?(@.*)?$")
 LIBRARIES = ["conclave_base", "conclave_tensor", "conclave_device", "conclave_model", "conclave_optim", "conclave_data",
              "conclave_rl"]
-TARGETS = ["avx2", "avx512", "avx512_bf16"]
+TARGETS = ["avx2", "avx512", "avx512_bf16", "amx"]
 
 
 def symbols(path, flags):

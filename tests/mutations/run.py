@@ -45,6 +45,9 @@ MUTATIONS = [
              "Chunks(ends, 0, 1)", "Chunks(offsets, 0, segments)", ["op_test"]),
     Mutation("a chain that goes on in the next piece of a chunk begins anew there", CPU + "weight_grad.cc",
              "piece.starts && piece.ends ? space_.c : tile.c", "piece.ends ? space_.c : tile.c", ["op_test"]),
+    Mutation("a chain is interrupted within a group of pairs (needs a machine with AMX)", CPU + "weight_grad.cc",
+             "tokens = free / kChainSteps<Operand<T>> * kChainSteps<Operand<T>> * kStepDepth<T>;",
+             "tokens = free * kStepDepth<T>;", ["op_test"]),
     Mutation("weight gradients are rounded after the sum over rows, not before", "core/model/linear.cc",
              ".segment_offsets = pass.row_offsets,",
              ".segment_offsets = [&] { const Tensor t = pass.until_weight_grad.Allocate(DType::kI32, {2}); "

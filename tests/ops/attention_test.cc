@@ -282,7 +282,7 @@ TEST_P(Attention, TakesKeysAndValuesFromOneBuffer) {
 
 std::vector<std::pair<std::string, DType>> TargetsAndDtypes() {
   std::vector<std::pair<std::string, DType>> all;
-  for (const char* target : {"portable", "avx2", "avx512", "avx512_bf16"}) {
+  for (const char* target : {"portable", "avx2", "avx512", "avx512_bf16", "amx"}) {
     all.push_back({target, DType::kF32});
     all.push_back({target, DType::kBf16});
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The laws of training, on a tiny model with everything on: no split into micro-batches, number of threads, instruction set or
-// time of the weight gradients changes a bit of the state.
+// The laws of training, on a tiny model with everything on: no split into micro-batches, number of threads, instruction
+// set or time of the weight gradients changes a bit of the state.
 #include <algorithm>
 #include <cmath>
 
@@ -54,7 +54,7 @@ TEST(MachineLaw, InstructionSetsNeverChangeABitInF32) {
   const TrainedState portable = Train(setup);
   ASSERT_FALSE(portable.hash.empty());
   int compared = 0;
-  for (const char* target : {"avx2", "avx512", "avx512_bf16"}) {
+  for (const char* target : {"avx2", "avx512", "avx512_bf16", "amx"}) {
     setup.target = target;
     const TrainedState other = Train(setup);
     if (other.hash.empty()) continue;  // not on this machine
@@ -104,8 +104,8 @@ TEST(WeightGradTasks, DeferredEqualsImmediate) {
   }
 }
 
-// The analytic gradient, projected on a random direction, against central differences of the total loss: both in f32, so
-// only agreement to about 1e-2 can be asked; the comparison with PyTorch (verify) asks for 2e-5.
+// The analytic gradient, projected on a random direction, against central differences of the total loss: both in f32,
+// so only agreement to about 1e-2 can be asked; the comparison with PyTorch (verify) asks for 2e-5.
 TEST(Trainer, GradientIsTheDerivativeOfTheTotalLoss) {
   core::Config config = TinyConfig();
   config.moe.bias_update_speed = 0;
@@ -168,7 +168,8 @@ TEST(Trainer, AVoidStepChangesNothing) {
   const std::string before = testing::HashState(*model);
   // A weight that makes the activations infinite, in the panels only.
   const auto& params = model->params().params();
-  core::Param& param = **std::find_if(params.begin(), params.end(), [](const auto& p) { return p->spec.name == "layers.0.mlp.down"; });
+  core::Param& param =
+      **std::find_if(params.begin(), params.end(), [](const auto& p) { return p->spec.name == "layers.0.mlp.down"; });
   const float kept = param.master.As<float>()[0];
   param.master.As<float>()[0] = INFINITY;
   model->Refresh();

@@ -35,7 +35,7 @@ class Devices {
   // Instruction sets of this machine, the plainest first.
   const std::vector<std::string>& targets() {
     if (targets_.empty()) {
-      for (const char* target : {"portable", "avx2", "avx512", "avx512_bf16"}) {
+      for (const char* target : {"portable", "avx2", "avx512", "avx512_bf16", "amx"}) {
         if (CreateCpuDevice(target, 1)) targets_.push_back(target);
       }
       CHECK(!targets_.empty());

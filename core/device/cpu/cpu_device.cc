@@ -17,6 +17,7 @@
 #include "absl/strings/str_format.h"
 
 #include "core/base/check.h"
+#include "core/device/cpu/amx.h"
 #include "core/device/cpu/peak.h"
 #include "core/device/cpu/thread_pool.h"
 #include "core/device/device.h"
@@ -36,6 +37,9 @@ std::unique_ptr<Kernels> CreateKernels(ThreadPool& pool);
 namespace cpu::avx512_bf16 {
 std::unique_ptr<Kernels> CreateKernels(ThreadPool& pool);
 }
+namespace cpu::amx {
+std::unique_ptr<Kernels> CreateKernels(ThreadPool& pool);
+}
 
 namespace {
 
@@ -51,8 +55,9 @@ bool HasAvx512() {
 
 bool HasAvx512Bf16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"); }
 // AMD's processors do twice as many FLOPs by vdpbf16ps as by FMAs of floats (Zen 4 and 5), Intel's half as many
-// (measured on a Xeon, model 207): there bf16 is faster as floats.
+// (measured on a Xeon, model 207): there bf16 is faster as floats, unless there is AMX.
 bool HasFastAvx512Bf16() { return HasAvx512Bf16() && !__builtin_cpu_is("intel"); }
+bool HasAmxAndAvx512() { return HasAvx512Bf16() && cpu::HasAmx(); }
 
 struct Target {
   std::string_view name;
@@ -61,7 +66,8 @@ struct Target {
   std::unique_ptr<Kernels> (*create)(ThreadPool&);
 };
 
-constexpr std::array<Target, 4> kTargets = {{
+constexpr std::array<Target, 5> kTargets = {{
+    {"amx", HasAmxAndAvx512, HasAmxAndAvx512, cpu::amx::CreateKernels},
     {"avx512_bf16", HasAvx512Bf16, HasFastAvx512Bf16, cpu::avx512_bf16::CreateKernels},
     {"avx512", HasAvx512, HasAvx512, cpu::avx512::CreateKernels},
     {"avx2", HasAvx2, HasAvx2, cpu::avx2::CreateKernels},
@@ -76,7 +82,7 @@ absl::StatusOr<const Target*> ChooseTarget(std::string_view wanted) {
     }
   }
   return absl::InvalidArgumentError(
-      absl::StrFormat("CONCLAVE_CPU=%s: unknown; choose portable, avx2, avx512 or avx512_bf16", wanted));
+      absl::StrFormat("CONCLAVE_CPU=%s: unknown; choose portable, avx2, avx512, avx512_bf16 or amx", wanted));
 }
 
 int UsableProcessors() {

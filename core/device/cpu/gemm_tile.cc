@@ -45,7 +45,7 @@ struct Step<float> {
   static Register MultiplyAdd(Register a, Register b, Register c) { return Fma(a, b, c); }
 };
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 template <>
 struct Step<Bf16> {
   static __m512bh BroadcastOf(const Bf16* a) {
@@ -183,7 +183,7 @@ void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_ro
 
 template void GemmTile(int64_t, int, int64_t, const float*, int64_t, int64_t, const float*, float*, int64_t, bool,
                        Ahead);
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 template void GemmTile(int64_t, int, int64_t, const Bf16*, int64_t, int64_t, const Bf16*, float*, int64_t, bool, Ahead);
 #endif
 

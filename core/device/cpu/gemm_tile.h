@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one tile kernel under every matrix product of the CPU backend (GEMMs, weight gradients, attention, head): 8 rows
 // by 48 columns of c, held in registers over all of k. Each element is ONE chain of fused multiply-adds in ascending k,
-// so its bits depend neither on the tile's shape nor on the other rows, the threads or (in f32) the instruction set.
+// so its bits depend neither on the tile's shape nor on the other rows, the threads or (in f32) the instruction set
+// (AMX has chains of its own: gemm_tile_amx.cc).
 //
 // Why 8 x 48. A multiply-add has a latency of 4 to 5 cycles and a core starts two of them per cycle: at least 8 to 10
 // chains must be under way, or its units idle.
@@ -32,6 +33,15 @@ inline constexpr int64_t kTileSteps = 1024;
 inline constexpr int64_t kTileSteps = 64;
 #endif
 
+// Steps that belong together: a chain may be interrupted (a call that goes on with `accumulate`) at multiples of these.
+// AMX adds 16 pairs at once (gemm_tile_amx.cc).
+template <class T>
+inline constexpr int64_t kChainSteps = 1;
+#if defined(__AMX_BF16__)
+template <>
+inline constexpr int64_t kChainSteps<Bf16> = 16;
+#endif
+
 // Memory to bring into the second-level cache meanwhile, evenly over the steps of all blocks of registers: what comes
 // next is often in memory, which gives 3 bytes per cycle, and asking for more at once only makes loads wait. One piece,
 // or rows of `bytes` that stand `stride` bytes apart, one for each block; those beyond the blocks are not fetched. Any
@@ -56,10 +66,15 @@ struct Ahead {
 // T is an Operand (pack.h).
 // T = float: a step is one k; a(m, k) = a[m * a_row_stride + k * a_step_stride]; panel [steps][48].
 // T = Bf16: a step is a pair of k, one vdpbf16ps; pair (m, s) is the 32-bit word at index m * a_row_stride + s *
-//   a_step_stride counted from a (strides in pairs; any alignment); panel [steps][48][2].
+//   a_step_stride counted from a (strides in pairs, one of them 1; any alignment); panel [steps][48][2].
 // 1 <= columns <= 48; any number of rows. The panel always has 48 columns; those of c beyond `columns` are not touched.
 template <class T>
 void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_row_stride, int64_t a_step_stride,
               const T* panel, float* c, int64_t ldc, bool accumulate, Ahead ahead = {});
+#if defined(__AMX_BF16__)
+template <>
+void GemmTile(int64_t rows, int columns, int64_t steps, const Bf16* a, int64_t a_row_stride, int64_t a_step_stride,
+              const Bf16* panel, float* c, int64_t ldc, bool accumulate, Ahead ahead);
+#endif
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

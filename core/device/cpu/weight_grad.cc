@@ -33,8 +33,8 @@ struct Piece {
   bool starts, ends;    // the segment's chain
 };
 
-// Cuts the tokens of a matrix into chunks of pieces. bf16 pairs restart with each segment, and a segment is cut at
-// pairs.
+// Cuts the tokens of a matrix into chunks of pieces. bf16 pairs restart with each segment, and a segment is cut where
+// its chain may be interrupted.
 class Chunks {
  public:
   Chunks(const int32_t* offsets, int64_t first_segment, int64_t last_segment)
@@ -45,9 +45,12 @@ class Chunks {
   int64_t Next(Piece* pieces) {
     int64_t count = 0, step = 0;
     while (segment_ < last_ && step < kChunkSteps) {
-      const int64_t left = offsets_[segment_ + 1] - token_, free = kChunkSteps - step;
-      const int64_t room = (free < kPieceSteps ? free : kPieceSteps) * kStepDepth<T>;
-      const int64_t tokens = left < room ? left : room;
+      const int64_t left = offsets_[segment_ + 1] - token_, free = std::min(kChunkSteps - step, kPieceSteps);
+      int64_t tokens = left;
+      if (PanelSteps<T>(left) > free) {
+        tokens = free / kChainSteps<Operand<T>> * kChainSteps<Operand<T>> * kStepDepth<T>;
+        if (tokens == 0) break;
+      }
       if (tokens > 0) {
         pieces[count++] = {token_, tokens, step, PanelSteps<T>(tokens), token_ == offsets_[segment_], tokens == left};
         step += PanelSteps<T>(tokens);

@@ -34,7 +34,9 @@ TEST_F(CpuDevice, NamesInstructionSetAndThreads) {
 }
 
 TEST_F(CpuDevice, TakesTheBestInstructionSetByDefault) {
-  const std::string best = "cpu " + test::AllDevices().targets().back() + ", ";
+  std::string target = test::AllDevices().targets().back();
+  if (target == "avx512_bf16" && __builtin_cpu_is("intel")) target = "avx512";  // whose floats are faster there
+  const std::string best = "cpu " + target + ", ";
   EXPECT_EQ((*CreateDevice({}))->Description().substr(0, best.size()), best);
   setenv("CONCLAVE_CPU", "", 1);
   EXPECT_EQ((*CreateDevice({}))->Description().substr(0, best.size()), best);
