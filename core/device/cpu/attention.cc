@@ -302,16 +302,16 @@ void Forward(const AttentionArgs& args, ThreadPool& pool) {
   const Items items(sizes, pool.size());
   const int64_t bytes = ForwardMemory<T>(sizes, items, nullptr).carver.used();
   const int64_t head_items = sizes.key_heads / items.heads;
-  // Late queries read most keys: they go first, so that no thread is left with one at the end.
+  // By head, late queries first: they read most keys, and no thread should be left with one at the end.
   pool.ParallelFor(items.Count(sizes), 1, [&](int64_t begin, int64_t end, int thread) {
     const ForwardMemory<T> scratch(sizes, items, pool.Scratch(thread, bytes));
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t part = items.parts - 1 - item / (sizes.batch * head_items);
-      const int64_t b = item / head_items % sizes.batch, g = item % head_items * items.heads;
+      const int64_t part = items.parts - 1 - item % items.parts, run = item / items.parts;
+      const int64_t b = run / head_items, g = run % head_items * items.heads;
       const int64_t last = std::min(sizes.queries, (part + 1) * items.queries);
-      ForEachRun(args, b, part * items.queries, last, [&](const QueryRun& run) {
-        if (run.position < 0) return ZeroPadding<T>(args, b, g, items.heads, run, sizes);
-        ForwardHeads<T>(args, b, g, run, sizes, items, scratch);
+      ForEachRun(args, b, part * items.queries, last, [&](const QueryRun& queries) {
+        if (queries.position < 0) return ZeroPadding<T>(args, b, g, items.heads, queries, sizes);
+        ForwardHeads<T>(args, b, g, queries, sizes, items, scratch);
       });
     }
   });

@@ -108,7 +108,7 @@ class HeadPass {
     const int64_t panels = weights.rows > 0 ? NumPanels(weights.columns) : 0;
     const int64_t group = std::clamp<int64_t>(panels / (kItemsPerThread * pool_.size()), 1, kPanelsOfItem);
     const int64_t weight_items = (panels + group - 1) / group;
-    pool_.ParallelFor(token_items + weight_items, 1, [&](int64_t first, int64_t last, int thread) {
+    pool_.ParallelForInOrder(token_items + weight_items, 1, [&](int64_t first, int64_t last, int thread) {
       void* scratch = pool_.Scratch(thread, scratch_bytes_);
       for (int64_t item = first; item < last; ++item) {
         if (item < token_items) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One job at a time. `remaining` is the whole hand-over: whoever counts it down to n > 0 owns a chunk, and by that
-// knows that the job's fields are valid until the chunk is reported done. A thread that comes late counts below zero
-// and goes back to sleep; nobody waits for it. Idle threads spin for some microseconds, then sleep on a futex
-// (std::atomic::wait).
+// One job at a time, cut into parts, each of which has a counter of its own. That counter is the whole hand-over:
+// whoever counts it down from n > 0 owns a chunk, and by that knows that the job's fields are valid until the chunk is
+// reported done. A thread that comes late finds nothing and goes back to sleep; nobody waits for it. Idle threads spin
+// for some microseconds, then sleep on a futex (std::atomic::wait).
 #include "core/device/cpu/thread_pool.h"
 
 #include <xmmintrin.h>
@@ -49,13 +49,19 @@ struct ThreadPool::State {
   // The job: written by the caller while no chunk is open.
   Function function = nullptr;
   void* context = nullptr;
-  int64_t items = 0, grain = 0, chunks = 0;
+  int64_t items = 0, grain = 0;
   bool running = false;
 
-  // On cache lines of their own: each is hit by all threads.
-  alignas(128) std::atomic<int64_t> remaining{0};  // chunks not handed out; may fall below zero
-  alignas(128) std::atomic<int32_t> open{0};       // chunks not done
-  alignas(128) std::atomic<int32_t> epoch{0};      // changes with each job; what sleepers watch
+  // A part of the job: chunks up to `end`, of which the first ones are gone. On a cache line of its own.
+  struct alignas(128) Part {
+    std::atomic<int64_t> remaining{0};  // may fall below zero
+    int64_t end = 0;
+  };
+  std::vector<Part> parts;  // one for each thread
+
+  // On cache lines of their own, too: each is hit by all threads.
+  alignas(128) std::atomic<int32_t> open{0};   // chunks not done
+  alignas(128) std::atomic<int32_t> epoch{0};  // changes with each job; what sleepers watch
   std::atomic<bool> stop{false};
 
   std::vector<ScratchBuffer> scratch;  // of each thread
@@ -63,9 +69,13 @@ struct ThreadPool::State {
 
   void RunChunks(int thread) {
     int32_t done = 0;
-    for (int64_t left; (left = remaining.fetch_sub(1, std::memory_order_acq_rel)) > 0; ++done) {
-      const int64_t begin = (chunks - left) * grain;
-      function(context, begin, std::min(begin + grain, items), thread);
+    for (size_t i = 0, t = static_cast<size_t>(thread); i < parts.size(); ++i, t = t + 1 < parts.size() ? t + 1 : 0) {
+      Part& part = parts[t];
+      if (part.remaining.load(std::memory_order_relaxed) <= 0) continue;  // spares others the cache line
+      for (int64_t left; (left = part.remaining.fetch_sub(1, std::memory_order_acq_rel)) > 0; ++done) {
+        const int64_t begin = (part.end - left) * grain;
+        function(context, begin, std::min(begin + grain, items), thread);
+      }
     }
     if (done > 0 && open.fetch_sub(done, std::memory_order_acq_rel) == done) open.notify_one();
   }
@@ -84,6 +94,7 @@ struct ThreadPool::State {
 ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
   CHECK_GE(num_threads, 1);
   state_->scratch.resize(num_threads);
+  state_->parts = std::vector<State::Part>(static_cast<size_t>(num_threads));
   for (int thread = 1; thread < num_threads; ++thread) {
     state_->workers.emplace_back([state = state_.get(), thread] { state->Work(thread); });
   }
@@ -98,7 +109,7 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::size() const { return static_cast<int>(state_->scratch.size()); }
 
-void ThreadPool::Run(int64_t items, int64_t grain, Function function, void* context) {
+void ThreadPool::Run(int64_t items, int64_t grain, int parts, Function function, void* context) {
   if (items <= 0) return;
   CHECK_GE(grain, 1);
   State& state = *state_;
@@ -113,10 +124,14 @@ void ThreadPool::Run(int64_t items, int64_t grain, Function function, void* cont
   state.context = context;
   state.items = items;
   state.grain = grain;
-  state.chunks = (items + grain - 1) / grain;
-  CHECK_LE(state.chunks, INT32_MAX);
-  state.open.store(static_cast<int32_t>(state.chunks), std::memory_order_relaxed);
-  state.remaining.store(state.chunks, std::memory_order_release);
+  const int64_t chunks = (items + grain - 1) / grain;
+  CHECK_LE(chunks, INT32_MAX);
+  state.open.store(static_cast<int32_t>(chunks), std::memory_order_relaxed);
+  for (int t = 0; t < parts; ++t) state.parts[static_cast<size_t>(t)].end = chunks * (t + 1) / parts;
+  for (int t = 0; t < parts; ++t) {  // the job's fields are there: from here on chunks are taken
+    State::Part& part = state.parts[static_cast<size_t>(t)];
+    part.remaining.store(part.end - chunks * t / parts, std::memory_order_release);
+  }
   state.epoch.fetch_add(1, std::memory_order_acq_rel);
   state.epoch.notify_all();
   state.RunChunks(0);

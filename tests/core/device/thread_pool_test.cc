@@ -68,6 +68,40 @@ TEST(ThreadPool, EveryThreadTakesPart) {
   EXPECT_EQ(present, 3);
 }
 
+TEST(ThreadPool, ThreadsBeginWithTheirOwnPartOfTheItems) {
+  constexpr int kThreads = 3;
+  ThreadPool pool(kThreads);
+  std::vector<std::atomic<int64_t>> first(kThreads);
+  for (auto& item : first) item = -1;
+  std::atomic<int> present{0};
+  pool.ParallelFor(30, 2, [&](int64_t begin, int64_t, int thread) {
+    if (first[thread] >= 0) return;
+    first[thread] = begin;
+    ++present;
+    while (present < kThreads) std::this_thread::yield();  // nobody helps before all have begun
+  });
+  for (int thread = 0; thread < kThreads; ++thread) EXPECT_EQ(first[thread], 10 * thread);
+}
+
+TEST(ThreadPool, HandsItemsOutInOrderIfAsked) {
+  ThreadPool pool(3);
+  std::atomic<int64_t> sum{0}, present{0};
+  std::atomic<bool> ascending{true};
+  std::vector<int64_t> last(3, -1);
+  pool.ParallelForInOrder(300, 7, [&](int64_t begin, int64_t end, int thread) {
+    if (last[thread] < 0) {  // the first chunks of all threads are the first of all chunks
+      if (begin >= 3 * 7) ascending = false;
+      ++present;
+      while (present < 3) std::this_thread::yield();
+    }
+    if (begin <= last[thread]) ascending = false;
+    last[thread] = begin;
+    sum += end - begin;
+  });
+  EXPECT_TRUE(ascending);
+  EXPECT_EQ(sum, 300);
+}
+
 TEST(ThreadPool, StopsWithoutEverWorking) {
   for (int i = 0; i < 50; ++i) ThreadPool pool(4);
 }
