@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = x W^T over packed panels. x is read in place: the tile kernel broadcasts single elements of its rows.
+#include <algorithm>
 #include <type_traits>
 
 #include "core/device/cpu/cpu_kernels.h"
@@ -78,7 +79,8 @@ class PanelProduct {
         b_(gemm.w.panels.As<Operand<T>>() + matrix * MatrixPanelElements<T>(gemm.w.out, gemm.w.in) +
            panel * PanelElements<T>(gemm.w.in)) {}
 
-  void Run() const {
+  // next_rows: what to fetch first.
+  void Run(Ahead& next_rows) const {
     const int64_t column = panel_ * kPanelColumns;
     const int columns = ColumnsOfPanel(gemm_.w.out, panel_);
     alignas(64) float tiles[kRowBlock * kPanelColumns];
@@ -96,22 +98,20 @@ class PanelProduct {
         Fetch(gemm_.y, begin_, rows_, column, columns);
         Fetch(gemm_.addend, begin_, rows_, column, columns);
       }
+      Ahead next_panel = Panels(first + count, count);
       GemmTile(rows_, columns, count, x_.data + first * kStepDepth<T>, x_.stride, 1,
-               b_ + first * kPanelColumns * kStepDepth<T>, c, ldc, first > 0, WhatIsNext(first, count));
+               b_ + first * kPanelColumns * kStepDepth<T>, c, ldc, first > 0,
+               next_rows.done() ? &next_panel : &next_rows);
       first += count;
     } while (first < steps_);
     if (!direct) Finish(gemm_, begin_, rows_, column, columns, c);
   }
 
  private:
-  // What to fetch during the chunk of `count` steps from `first` on: at the first panel the next rows of x, later what
-  // comes next of the panels.
-  Ahead WhatIsNext(int64_t first, int64_t count) const {
-    constexpr int64_t kStepBytes = sizeof(float);
-    if (panel_ == 0 && x_.stride == steps_) {
-      return {x_.data + (rows_ * steps_ + first * rows_) * kStepDepth<T>, rows_ * count * kStepBytes};
-    }
-    return {b_ + (first + count) * kPanelColumns * kStepDepth<T>, kPanelColumns * count * kStepBytes};
+  // So many steps of the panels from step `first` of this one on.
+  Ahead Panels(int64_t first, int64_t count) const {
+    constexpr int64_t kStep = kPanelColumns * kStepDepth<T>;
+    return {b_ + first * kStep, count * kStep * static_cast<int64_t>(sizeof(Operand<T>))};
   }
 
   const GemmArgs& gemm_;
@@ -145,8 +145,11 @@ void MultiplyRows(const GemmArgs& gemm, int64_t begin, int64_t end, const PanelR
   DispatchFloat(gemm.w.dtype, [&](auto zero) {
     using T = decltype(zero);
     const OperandRows<T> x = RowsOf<T>(gemm.x, begin, end, pool, thread);
+    const int64_t size = SizeOf(gemm.x.dtype), stride = gemm.x.stride(0) * size;
+    Ahead next_rows(gemm.x.As<char>() + end * stride, gemm.w.in * size, std::min(end - begin, gemm.x.size(0) - end),
+                    stride);
     for (int64_t panel = panels.first; panel < panels.last; ++panel) {
-      PanelProduct<T>(gemm, x, begin, end, panels.matrix, panel).Run();
+      PanelProduct<T>(gemm, x, begin, end, panels.matrix, panel).Run(next_rows);
     }
   });
 }

@@ -58,6 +58,9 @@ struct Step<Bf16> {
 };
 #endif
 
+// A line is fetched ahead every so many steps, of 6 or 12 cycles each.
+constexpr int64_t kStepsPerLine = 2;
+
 // Strides as in GemmTile; last_lanes (at least 1) columns of the last register exist.
 struct Block {
   int64_t steps, a_row_stride, a_step_stride, ldc;
@@ -157,34 +160,31 @@ constexpr auto kBlocks = BlockTable<T>(std::make_integer_sequence<int, kTileRows
 
 template <class T>
 void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_row_stride, int64_t a_step_stride,
-              const T* panel, float* c, int64_t ldc, bool accumulate, Ahead ahead) {
+              const T* panel, float* c, int64_t ldc, bool accumulate, Ahead* ahead) {
   constexpr int kDepth = static_cast<int>(sizeof(float) / sizeof(T));
   const int all = (columns + kWidth - 1) / kWidth, most = BlockRegisters(rows);
   Block block = {steps, a_row_stride, a_step_stride, ldc, kWidth, accumulate, nullptr, 0};
-  const int64_t blocks = (all + most - 1) / most * ((rows + BlockRows(most) - 1) / BlockRows(most));
-  if (ahead.rows == 1 && blocks > 0) {  // one piece: a row for each block
-    ahead.bytes = ahead.stride = ahead.bytes / blocks;
-    ahead.rows = blocks;
-  }
-  block.ahead = static_cast<const char*>(ahead.first ? ahead.first : panel);
-  block.ahead_bytes = steps > 0 ? ahead.bytes / steps : 0;
   for (int v = 0; v < all; v += most) {
     const int registers = all - v < most ? all - v : most, last = columns - (v + registers - 1) * kWidth;
     const int64_t block_rows = BlockRows(registers);
     block.last_lanes = last < kWidth ? last : kWidth;
     for (int64_t m = 0; m < rows; m += block_rows) {
       const int64_t here = rows - m < block_rows ? rows - m : block_rows;
+      const Ahead::Lines lines = ahead ? ahead->Take(steps / kStepsPerLine) : Ahead::Lines{};
+      block.ahead =
+          lines.count > 0 ? lines.first : reinterpret_cast<const char*>(panel);  // what is close costs nothing
+      block.ahead_bytes = lines.count > 0 ? lines.count * Ahead::kLine / steps : 0;
       kBlocks<T>[static_cast<size_t>((here - 1) * kTileRegisters + registers - 1)](
           block, a + m * a_row_stride * kDepth, panel + v * kWidth * kDepth, c + m * ldc + v * kWidth);
-      block.ahead += --ahead.rows > 0 ? ahead.stride : 0;
     }
   }
 }
 
 template void GemmTile(int64_t, int, int64_t, const float*, int64_t, int64_t, const float*, float*, int64_t, bool,
-                       Ahead);
+                       Ahead*);
 #if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
-template void GemmTile(int64_t, int, int64_t, const Bf16*, int64_t, int64_t, const Bf16*, float*, int64_t, bool, Ahead);
+template void GemmTile(int64_t, int, int64_t, const Bf16*, int64_t, int64_t, const Bf16*, float*, int64_t, bool,
+                       Ahead*);
 #endif
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

@@ -19,6 +19,7 @@
 
 #include <cstdint>
 
+#include "core/device/cpu/ahead.h"
 #include "core/device/cpu/pack.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
@@ -42,16 +43,6 @@ template <>
 inline constexpr int64_t kChainSteps<Bf16> = 16;
 #endif
 
-// Memory to bring into the second-level cache meanwhile, evenly over the steps of all blocks of registers: what comes
-// next is often in memory, which gives 3 bytes per cycle, and asking for more at once only makes loads wait. One piece,
-// or rows of `bytes` that stand `stride` bytes apart, one for each block; those beyond the blocks are not fetched. Any
-// address is allowed.
-struct Ahead {
-  const void* first = nullptr;
-  int64_t bytes = 0;
-  int64_t rows = 1, stride = 0;
-};
-
 // Brings `rows` rows of memory close: what a tile will write when it ends (stores that miss would stop the next one).
 // Always inlined: GCC 12 takes a function of nothing but prefetches for one without effects, and drops its calls.
 [[gnu::always_inline]] inline void FetchRows(const void* first, int64_t rows, int64_t row_bytes, int64_t stride_bytes) {
@@ -67,14 +58,15 @@ struct Ahead {
 // T = float: a step is one k; a(m, k) = a[m * a_row_stride + k * a_step_stride]; panel [steps][48].
 // T = Bf16: a step is a pair of k, one vdpbf16ps; pair (m, s) is the 32-bit word at index m * a_row_stride + s *
 //   a_step_stride counted from a (strides in pairs, one of them 1; any alignment); panel [steps][48][2].
+// Meanwhile fetches of `ahead` what it gets to.
 // 1 <= columns <= 48; any number of rows. The panel always has 48 columns; those of c beyond `columns` are not touched.
 template <class T>
 void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_row_stride, int64_t a_step_stride,
-              const T* panel, float* c, int64_t ldc, bool accumulate, Ahead ahead = {});
+              const T* panel, float* c, int64_t ldc, bool accumulate, Ahead* ahead = nullptr);
 #if defined(__AMX_BF16__)
 template <>
 void GemmTile(int64_t rows, int columns, int64_t steps, const Bf16* a, int64_t a_row_stride, int64_t a_step_stride,
-              const Bf16* panel, float* c, int64_t ldc, bool accumulate, Ahead ahead);
+              const Bf16* panel, float* c, int64_t ldc, bool accumulate, Ahead* ahead);
 #endif
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

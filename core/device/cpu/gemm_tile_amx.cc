@@ -27,6 +27,7 @@ constexpr int kSide = 16;           // rows, columns and pairs of k of a tile
 constexpr int64_t kSideBytes = 64;  // of a row of a tile: 16 floats or 16 pairs
 constexpr int kRowTiles = 2, kColumnTiles = kPanelColumns / kSide;
 constexpr int64_t kPanelStep = 2 * kPanelColumns;  // elements
+constexpr int kLinesPerStep = 2;                   // to fetch ahead, in 96 cycles
 static_assert(kSide == kChainSteps<Bf16>);
 
 // ---- The registers; by assembly, because the intrinsics of GCC 12 do not tell the compiler what memory they read. ---
@@ -110,31 +111,6 @@ struct LeftRows {
   }
 };
 
-// What is to be fetched, some lines at a time.
-class AheadLines {
- public:
-  // In about `calls` calls of Next().
-  AheadLines(const Ahead& ahead, int64_t calls) : ahead_(ahead) {
-    if (!ahead.first || calls <= 0) ahead_.rows = 0;
-    const int64_t lines = ahead_.rows * ((ahead.bytes + kLine - 1) / kLine);
-    each_ = calls > 0 ? (lines + calls - 1) / calls : 0;
-  }
-  void Next() {
-    for (int64_t i = 0; i < each_ && row_ < ahead_.rows; ++i) {
-      _mm_prefetch(static_cast<const char*>(ahead_.first) + row_ * ahead_.stride + byte_, _MM_HINT_T1);
-      byte_ += kLine;
-      if (byte_ < ahead_.bytes) continue;
-      byte_ = 0;
-      ++row_;
-    }
-  }
-
- private:
-  static constexpr int64_t kLine = 64;
-  Ahead ahead_;
-  int64_t each_, row_ = 0, byte_ = 0;
-};
-
 struct TileProduct {
   int64_t steps;
   LeftRows left;
@@ -147,7 +123,7 @@ struct TileProduct {
 template <int kRows, int kColumns>
 class TileBlock {
  public:
-  static void Run(const TileProduct& product, int64_t row, int64_t rows, float* c, int64_t ldc, AheadLines& ahead) {
+  static void Run(const TileProduct& product, int64_t row, int64_t rows, float* c, int64_t ldc, Ahead& ahead) {
     ForEachTile([&]<int kIndex>() {
       if (product.accumulate) {
         LoadTile<Register(kIndex)>(Address(c, ldc, kIndex), ldc * int64_t{sizeof(float)});
@@ -163,7 +139,8 @@ class TileBlock {
         const int64_t here = std::min<int64_t>(kSide, rows - m * kSide);
         a[m] = product.left.At(row + m * kSide, here, step, pairs, buffer[m]);
       }
-      ahead.Next();
+      const Ahead::Lines lines = ahead.Take(kLinesPerStep);
+      for (int64_t i = 0; i < lines.count; ++i) _mm_prefetch(lines.first + i * Ahead::kLine, _MM_HINT_T1);
       Step(a, pairs == kSide ? product.panel + step * kPanelStep : product.last);
     }
     ForEachTile(
@@ -198,7 +175,7 @@ class TileBlock {
   }
 };
 
-using BlockRun = void (*)(const TileProduct&, int64_t, int64_t, float*, int64_t, AheadLines&);
+using BlockRun = void (*)(const TileProduct&, int64_t, int64_t, float*, int64_t, Ahead&);
 constexpr std::array<std::array<BlockRun, kColumnTiles>, kRowTiles> kBlockRuns = {{
     {&TileBlock<1, 1>::Run, &TileBlock<1, 2>::Run, &TileBlock<1, 3>::Run},
     {&TileBlock<2, 1>::Run, &TileBlock<2, 2>::Run, &TileBlock<2, 3>::Run},
@@ -214,7 +191,7 @@ void CopyRows(int64_t rows, int columns, const float* from, int64_t from_stride,
 
 template <>
 void GemmTile(int64_t rows, int columns, int64_t steps, const Bf16* a, int64_t a_row_stride, int64_t a_step_stride,
-              const Bf16* panel, float* c, int64_t ldc, bool accumulate, Ahead ahead) {
+              const Bf16* panel, float* c, int64_t ldc, bool accumulate, Ahead* ahead) {
   constexpr int64_t kBlockRows = kRowTiles * kSide;
   ConfigureAmx();
   alignas(64) Bf16 last[kSide * kPanelStep];
@@ -224,7 +201,8 @@ void GemmTile(int64_t rows, int columns, int64_t steps, const Bf16* a, int64_t a
     std::fill(last + elements, last + kSide * kPanelStep, Bf16{});
   }
   const TileProduct product = {steps, {a, a_row_stride, a_step_stride}, panel, last, accumulate};
-  AheadLines lines(ahead, (rows + kBlockRows - 1) / kBlockRows * CountTiles(steps));
+  Ahead nothing;
+  Ahead& lines = ahead ? *ahead : nothing;
   for (int64_t row = 0; row < rows; row += kBlockRows) {
     const int64_t here = std::min(kBlockRows, rows - row);
     const BlockRun run = kBlockRuns[CountTiles(here) - 1][CountTiles(columns) - 1];

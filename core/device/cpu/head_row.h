@@ -89,8 +89,9 @@ class HeadBlock {
       for (int64_t step = 0; step < steps_; step += kTileSteps) {
         const int64_t count = std::min(kTileSteps, steps_ - step);
         const Operand<T>* next = panel + count * kStep;
+        Ahead ahead(next, count * kStep * static_cast<int64_t>(sizeof(*next)));
         GemmTile(count_, here, count, x_ + step * kStepDepth<T>, steps_, 1, panel, logits.first + v, logits.pitch,
-                 step > 0, {next, count * kStep * static_cast<int64_t>(sizeof(*next))});
+                 step > 0, &ahead);
         panel = next;
       }
       if (temperature != 1) Divide(temperature, logits.first + v, logits.pitch, here);
@@ -119,9 +120,10 @@ class HeadBlock {
       for (int64_t panel = 0; panel < panels; ++panel) {
         const Operand<T>* b = first + panel * pitch + step * kStep;
         const Operand<T>* next = panel + 1 < panels ? b + pitch : first + (step + count) * kStep;
+        Ahead ahead(next, count * kStep * static_cast<int64_t>(sizeof(*next)));
         GemmTile(count_, ColumnsOfPanel(sizes_.hidden, panel), count,
                  GradientsOf<T>(logits.first) + step * kStepDepth<T>, logits.pitch, 1, b, dx + panel * kPanelColumns,
-                 sizes_.hidden, begin > 0 || step > 0, {next, count * kStep * static_cast<int64_t>(sizeof(*next))});
+                 sizes_.hidden, begin > 0 || step > 0, &ahead);
       }
     }
   }
@@ -215,9 +217,10 @@ struct HeadGradients {
       const int64_t begin = (step + count * panel / panels) * kStepDepth<T>;
       const int64_t end = std::min((step + count * (panel + 1) / panels) * kStepDepth<T>, tokens);
       Ahead ahead;
-      if (next && begin < end) ahead = {reinterpret_cast<const char*>(next) + begin * pitch, bytes, end - begin, pitch};
+      if (next && begin < end)
+        ahead = Ahead(reinterpret_cast<const char*>(next) + begin * pitch, bytes, end - begin, pitch);
       GemmTile(rows, columns, count, d_logits + step * kStep, 1, kPanelColumns, b + step * kStep, tile, kPanelColumns,
-               step > 0, ahead);
+               step > 0, &ahead);
     }
     if (AddTileToSum(rows, columns, tile, kPanelColumns, sum, stride, target.limit)) SetFlag(target.flag.As<int32_t>());
   }

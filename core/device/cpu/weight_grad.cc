@@ -153,9 +153,12 @@ class ItemSum {
   };
   void AddChunk(std::span<const Piece> pieces, const Chunk& chunk) {
     for (int64_t k = 0; k < item_.panels_k; ++k) PackPieces<T>(args_.x, item_.first_k + k, pieces, space_.x[k]);
+    Ahead next_x = WhatIsNext(chunk, args_.x, item_.first_k, item_.panels_k);
+    Ahead next_dy = WhatIsNext(chunk, args_.dy, item_.first_n, item_.panels_n);
     for (int64_t n = 0; n < item_.panels_n; ++n) {
       PackPieces<T>(args_.dy, item_.first_n + n, pieces, space_.dy);
-      for (int64_t k = 0; k < item_.panels_k; ++k) AddTileOfChunk(pieces, chunk, n, k);
+      for (int64_t k = 0; k < item_.panels_k; ++k)
+        AddTileOfChunk(pieces, chunk, n, k, next_x.done() ? next_dy : next_x);
     }
   }
 
@@ -172,22 +175,15 @@ class ItemSum {
     return {target.As<Sum>() + matrix + row * stride + column, stride};
   }
 
-  // What to fetch during the tile (n, k) for the next chunk: a part of its rows of x, then of dy.
-  Ahead WhatIsNext(const Chunk& chunk, int64_t n, int64_t k) const {
-    const int64_t tiles = item_.panels_n * item_.panels_k, tile = n * item_.panels_k + k;
-    const int64_t begin = 2 * chunk.next_tokens * tile / tiles, end = 2 * chunk.next_tokens * (tile + 1) / tiles;
-    const bool of_x = begin < chunk.next_tokens;
-    const Tensor& source = of_x ? args_.x : args_.dy;
-    const int64_t panel = of_x ? item_.first_k : item_.first_n, panels = of_x ? item_.panels_k : item_.panels_n;
-    const int64_t row = chunk.next_token + (of_x ? begin : begin - chunk.next_tokens);
+  // The columns that the item reads of the next chunk's tokens, from panel `first` on.
+  Ahead WhatIsNext(const Chunk& chunk, const Tensor& source, int64_t first, int64_t panels) const {
     const int64_t size = SizeOf(source.dtype), stride = source.stride(0) * size;
-    if (begin == end) return {};
-    return {source.As<char>() + row * stride + panel * kPanelColumns * size, panels * kPanelColumns * size, end - begin,
-            stride};
+    return {source.As<char>() + chunk.next_token * stride + first * kPanelColumns * size, panels * kPanelColumns * size,
+            chunk.next_tokens, stride};
   }
 
   // Panel n by panel k of the item.
-  void AddTileOfChunk(std::span<const Piece> pieces, const Chunk& chunk, int64_t n, int64_t k) {
+  void AddTileOfChunk(std::span<const Piece> pieces, const Chunk& chunk, int64_t n, int64_t k, Ahead& ahead) {
     constexpr int64_t kStep = kPanelColumns * kStepDepth<T>;
     const int rows = ColumnsOfPanel(args_.dy.size(1), item_.first_n + n);
     const int columns = ColumnsOfPanel(args_.x.size(1), item_.first_k + k);
@@ -197,12 +193,10 @@ class ItemSum {
     typename WorkSpace<T>::Tile& tile = space_.tiles[n][k];
     if (chunk.first && !chunk.direct) std::fill_n(tile.sum, kTileElements, 0);
     bool beyond = false;
-    Ahead ahead = WhatIsNext(chunk, n, k);
     for (const Piece& piece : pieces) {
       float* const c = piece.starts && piece.ends ? space_.c : tile.c;
       GemmTile(rows, columns, piece.steps, space_.dy + piece.step * kStep, 1, kPanelColumns,
-               space_.x[k] + piece.step * kStep, c, kPanelColumns, !piece.starts, ahead);
-      ahead = {};
+               space_.x[k] + piece.step * kStep, c, kPanelColumns, !piece.starts, &ahead);
       if (!piece.ends) continue;
       const float limit = args_.target.limit;
       beyond |= chunk.direct ? AddTileToSum(rows, columns, c, kPanelColumns, target.first, target.stride, limit)
