@@ -59,15 +59,14 @@ struct Step<Bf16> {
 #endif
 
 // A line is fetched ahead every so many steps, of 6 or 12 cycles each.
-constexpr int64_t kStepsPerLine = 2;
+constexpr int64_t kStepsPerLine = 2, kRunSteps = 32;
 
 // Strides as in GemmTile; last_lanes (at least 1) columns of the last register exist.
 struct Block {
   int64_t steps, a_row_stride, a_step_stride, ldc;
   int last_lanes;
   bool accumulate;
-  const char* ahead;    // memory to fetch
-  int64_t ahead_bytes;  // for each step
+  Ahead* ahead;
 };
 
 template <class T, int kRows, int kRegisters>
@@ -119,14 +118,21 @@ void MultiplyBlock(const Block& block, const T* a, const T* panel, float* c) {
                 : whole(v)        ? LoadRegister(from)
                                   : LoadRegister(from, block.last_lanes);
   });
-  const char* ahead = block.ahead;
+  for (int64_t left = block.steps; left > 0;) {
+    const int64_t here = left < kRunSteps ? left : kRunSteps;
+    const Ahead::Lines lines = block.ahead->Take(here / kStepsPerLine);
+    // One line every few steps; what is close costs nothing.
+    const char* ahead = lines.count > 0 ? lines.first : reinterpret_cast<const char*>(panel);
+    const int64_t ahead_bytes = lines.count * Ahead::kLine / kRunSteps;
 #pragma GCC unroll 4  // the end of the loop costs a misprediction, and a step is only 12 or 24 multiply-adds
-  for (int64_t s = 0; s < block.steps; ++s) {
-    _mm_prefetch(ahead, _MM_HINT_T1);
-    ahead += block.ahead_bytes;
-    MultiplyStep<T>(a, row, panel, sum);
-    a += step;
-    panel += kPanelColumns * kDepth;
+    for (int64_t s = 0; s < here; ++s) {
+      _mm_prefetch(ahead, _MM_HINT_T1);
+      ahead += ahead_bytes;
+      MultiplyStep<T>(a, row, panel, sum);
+      a += step;
+      panel += kPanelColumns * kDepth;
+    }
+    left -= here;
   }
   ForEachSum<kRows, kRegisters>([&](int m, int v) __attribute__((always_inline)) {
     float* to = c + m * block.ldc + v * kWidth;
@@ -163,17 +169,14 @@ void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_ro
               const T* panel, float* c, int64_t ldc, bool accumulate, Ahead* ahead) {
   constexpr int kDepth = static_cast<int>(sizeof(float) / sizeof(T));
   const int all = (columns + kWidth - 1) / kWidth, most = BlockRegisters(rows);
-  Block block = {steps, a_row_stride, a_step_stride, ldc, kWidth, accumulate, nullptr, 0};
+  Ahead nothing;
+  Block block = {steps, a_row_stride, a_step_stride, ldc, kWidth, accumulate, ahead ? ahead : &nothing};
   for (int v = 0; v < all; v += most) {
     const int registers = all - v < most ? all - v : most, last = columns - (v + registers - 1) * kWidth;
     const int64_t block_rows = BlockRows(registers);
     block.last_lanes = last < kWidth ? last : kWidth;
     for (int64_t m = 0; m < rows; m += block_rows) {
       const int64_t here = rows - m < block_rows ? rows - m : block_rows;
-      const Ahead::Lines lines = ahead ? ahead->Take(steps / kStepsPerLine) : Ahead::Lines{};
-      block.ahead =
-          lines.count > 0 ? lines.first : reinterpret_cast<const char*>(panel);  // what is close costs nothing
-      block.ahead_bytes = lines.count > 0 ? lines.count * Ahead::kLine / steps : 0;
       kBlocks<T>[static_cast<size_t>((here - 1) * kTileRegisters + registers - 1)](
           block, a + m * a_row_stride * kDepth, panel + v * kWidth * kDepth, c + m * ldc + v * kWidth);
     }
