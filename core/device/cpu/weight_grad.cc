@@ -33,6 +33,10 @@ struct Piece {
   bool starts, ends;    // the segment's chain
 };
 
+struct TokenRange {
+  int64_t first, count;
+};
+
 // Cuts the tokens of a matrix into chunks of pieces. bf16 pairs restart with each segment, and a segment is cut where
 // its chain may be interrupted.
 class Chunks {
@@ -67,11 +71,9 @@ class Chunks {
   }
   bool AtEnd() const { return token_ == offsets_[last_]; }
   // About the tokens of the next chunk.
-  int64_t next_token() const { return token_; }
   template <class T>
-  int64_t CountNext() const {
-    const int64_t left = offsets_[last_] - token_, most = kChunkSteps * kStepDepth<T>;
-    return left < most ? left : most;
+  TokenRange NextTokens() const {
+    return {token_, std::min<int64_t>(offsets_[last_] - token_, kChunkSteps * kStepDepth<T>)};
   }
 
  private:
@@ -129,8 +131,9 @@ struct WorkSpace {
 template <class T, class Sum>
 class ItemSum {
  public:
-  ItemSum(const WeightGradArgs& args, const Item& item, WorkSpace<T>& space)
-      : args_(args), item_(item), space_(space) {}
+  // next: the item that this thread will probably compute after this one.
+  ItemSum(const WeightGradArgs& args, const Item& item, const Item& next, WorkSpace<T>& space)
+      : args_(args), item_(item), next_(next), space_(space) {}
 
   void Run() {
     const int64_t segments = (args_.segment_offsets.Elements() - 1) / args_.matrices;
@@ -140,25 +143,24 @@ class ItemSum {
     const bool direct = chunks.CountChains() == 1;
     for (bool first = true; !chunks.AtEnd(); first = false) {
       const int64_t count = chunks.Next<T>(space_.pieces);
-      AddChunk({space_.pieces, static_cast<size_t>(count)},
-               {first, chunks.AtEnd(), direct, chunks.next_token(), chunks.CountNext<T>()});
+      AddChunk({space_.pieces, static_cast<size_t>(count)}, {first, chunks.AtEnd(), direct, chunks.NextTokens<T>()});
     }
   }
 
  private:
   struct Chunk {
-    bool first, last;                 // of the matrix
-    bool direct;                      // one chain only: its sums need no tile
-    int64_t next_token, next_tokens;  // of the next chunk
+    bool first, last;  // of the matrix
+    bool direct;       // one chain only: its sums need no tile
+    TokenRange next;   // tokens of the next chunk
   };
   void AddChunk(std::span<const Piece> pieces, const Chunk& chunk) {
     for (int64_t k = 0; k < item_.panels_k; ++k) PackPieces<T>(args_.x, item_.first_k + k, pieces, space_.x[k]);
-    Ahead next_x = WhatIsNext(chunk, args_.x, item_.first_k, item_.panels_k);
-    Ahead next_dy = WhatIsNext(chunk, args_.dy, item_.first_n, item_.panels_n);
+    Ahead next[3];
+    FindNext(chunk, next);
+    const auto not_done = [&]() -> Ahead& { return next[0].done() ? next[1].done() ? next[2] : next[1] : next[0]; };
     for (int64_t n = 0; n < item_.panels_n; ++n) {
       PackPieces<T>(args_.dy, item_.first_n + n, pieces, space_.dy);
-      for (int64_t k = 0; k < item_.panels_k; ++k)
-        AddTileOfChunk(pieces, chunk, n, k, next_x.done() ? next_dy : next_x);
+      for (int64_t k = 0; k < item_.panels_k; ++k) AddTileOfChunk(pieces, chunk, n, k, not_done());
     }
   }
 
@@ -175,11 +177,29 @@ class ItemSum {
     return {target.As<Sum>() + matrix + row * stride + column, stride};
   }
 
-  // The columns that the item reads of the next chunk's tokens, from panel `first` on.
-  Ahead WhatIsNext(const Chunk& chunk, const Tensor& source, int64_t first, int64_t panels) const {
-    const int64_t size = SizeOf(source.dtype), stride = source.stride(0) * size;
-    return {source.As<char>() + chunk.next_token * stride + first * kPanelColumns * size, panels * kPanelColumns * size,
-            chunk.next_tokens, stride};
+  // What to bring close during a chunk, in this order: the target if the chunk is the last one, then what the next one
+  // reads, of this item or of the one that follows.
+  void FindNext(const Chunk& chunk, Ahead (&next)[3]) const {
+    const auto columns = [](const Tensor& source, int64_t first, int64_t panels, const TokenRange& tokens) {
+      const int64_t size = SizeOf(source.dtype), stride = source.stride(0) * size;
+      return Ahead(source.As<char>() + tokens.first * stride + first * kPanelColumns * size,
+                   std::min(panels * kPanelColumns, source.size(1) - first * kPanelColumns) * size, tokens.count,
+                   stride);
+    };
+    const Item& reader = chunk.last ? next_ : item_;
+    TokenRange tokens = chunk.next;
+    if (chunk.last) {
+      const int64_t segments = (args_.segment_offsets.Elements() - 1) / args_.matrices;
+      const int32_t* const offsets = args_.segment_offsets.As<int32_t>() + next_.matrix * segments;
+      tokens = Chunks(offsets, 0, segments).NextTokens<T>();
+      constexpr int64_t kBytes = sizeof(Sum);
+      const Sums target = Target(0, 0);
+      const int64_t rows = std::min(item_.panels_n * kPanelColumns, args_.dy.size(1) - item_.first_n * kPanelColumns);
+      const int64_t width = std::min(item_.panels_k * kPanelColumns, args_.x.size(1) - item_.first_k * kPanelColumns);
+      next[0] = Ahead(target.first, width * kBytes, rows, target.stride * kBytes);
+    }
+    next[1] = columns(args_.x, reader.first_k, reader.panels_k, tokens);
+    next[2] = columns(args_.dy, reader.first_n, reader.panels_n, tokens);
   }
 
   // Panel n by panel k of the item.
@@ -188,8 +208,6 @@ class ItemSum {
     const int rows = ColumnsOfPanel(args_.dy.size(1), item_.first_n + n);
     const int columns = ColumnsOfPanel(args_.x.size(1), item_.first_k + k);
     const Sums target = Target(n, k);
-    constexpr int64_t kBytes = sizeof(Sum);
-    if (chunk.last) FetchRows(target.first, rows, columns * kBytes, target.stride * kBytes);
     typename WorkSpace<T>::Tile& tile = space_.tiles[n][k];
     if (chunk.first && !chunk.direct) std::fill_n(tile.sum, kTileElements, 0);
     bool beyond = false;
@@ -209,7 +227,7 @@ class ItemSum {
   }
 
   const WeightGradArgs& args_;
-  const Item item_;
+  const Item item_, next_;
   WorkSpace<T>& space_;
 };
 
@@ -270,10 +288,12 @@ void CpuKernels::WeightGrad(const WeightGradArgs& args) {
   CheckWeightGrad(args);
   if (args.target.sum.Elements() == 0) return;
   const Grid grid = MakeGrid(args, pool_.size());
+  const int64_t items = args.matrices * grid.groups_n * grid.groups_k;
   const auto run = [&]<class T, class Sum>(T, Sum) {
-    pool_.ParallelFor(args.matrices * grid.groups_n * grid.groups_k, 1, [&](int64_t begin, int64_t end, int thread) {
+    pool_.ParallelFor(items, 1, [&](int64_t begin, int64_t end, int thread) {
       WorkSpace<T>& space = *static_cast<WorkSpace<T>*>(pool_.Scratch(thread, sizeof(WorkSpace<T>)));
-      for (int64_t item = begin; item < end; ++item) ItemSum<T, Sum>(args, grid.At(item), space).Run();
+      for (int64_t item = begin; item < end; ++item)
+        ItemSum<T, Sum>(args, grid.At(item), grid.At(std::min(item + 1, items - 1)), space).Run();
     });
   };
   DispatchSum(args.target.sum.dtype,
