@@ -12,16 +12,21 @@ namespace conclave::core::cpu::CONCLAVE_TARGET {
 
 class Ahead {
  public:
-  Ahead() = default;
-  // `rows` pieces of `bytes` bytes that stand `stride` bytes apart. Any address is allowed.
-  Ahead(const void* first, int64_t bytes, int64_t rows = 1, int64_t stride = 0)
-      : row_(static_cast<const char*>(first)),
-        line_(row_),
-        bytes_(bytes),
-        stride_(stride),
-        rows_(bytes > 0 ? rows : 0) {}
+  static constexpr int64_t kLine = 64;
 
-  bool done() const { return rows_ <= 0; }
+  Ahead() = default;
+  explicit Ahead(const void* first, int64_t bytes, int64_t rows = 1, int64_t stride = 0) {
+    Add(first, bytes, rows, stride);
+  }
+
+  // `rows` pieces of `bytes` bytes that stand `stride` bytes apart, behind what was added before; at most three times.
+  // Any address is allowed.
+  void Add(const void* first, int64_t bytes, int64_t rows = 1, int64_t stride = 0) {
+    const char* row = static_cast<const char*>(first);
+    if (bytes > 0 && rows > 0) regions_[count_++] = {row, row, bytes, stride, rows};
+  }
+
+  bool done() const { return current_ == count_; }
 
   // The next lines, at most `most`, that stand one behind the other; they count as fetched.
   struct Lines {
@@ -30,22 +35,25 @@ class Ahead {
   };
   Lines Take(int64_t most) {
     if (done()) return {};
-    const int64_t left = (row_ + bytes_ - line_ + kLine - 1) / kLine;
-    const Lines lines = {line_, left < most ? left : most};
-    line_ += lines.count * kLine;
+    Region& region = regions_[current_];
+    const int64_t left = (region.row + region.bytes - region.line + kLine - 1) / kLine;
+    const Lines lines = {region.line, left < most ? left : most};
+    region.line += lines.count * kLine;
     if (lines.count == left) {
-      --rows_;
-      row_ += stride_;
-      line_ = row_;
+      region.row += region.stride;
+      region.line = region.row;
+      if (--region.rows == 0) ++current_;
     }
     return lines;
   }
 
-  static constexpr int64_t kLine = 64;
-
  private:
-  const char *row_ = nullptr, *line_ = nullptr;
-  int64_t bytes_ = 0, stride_ = 0, rows_ = 0;
+  struct Region {
+    const char *row, *line;  // that are next
+    int64_t bytes, stride, rows;
+  };
+  Region regions_[3];
+  int count_ = 0, current_ = 0;
 };
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

@@ -111,7 +111,7 @@ class PanelProduct {
   // So many steps of the panels from step `first` of this one on.
   Ahead Panels(int64_t first, int64_t count) const {
     constexpr int64_t kStep = kPanelColumns * kStepDepth<T>;
-    return {b_ + first * kStep, count * kStep * static_cast<int64_t>(sizeof(Operand<T>))};
+    return Ahead(b_ + first * kStep, count * kStep * static_cast<int64_t>(sizeof(Operand<T>)));
   }
 
   const GemmArgs& gemm_;

@@ -19,6 +19,7 @@
 
 #include "core/base/check.h"
 #include "core/device/cpu/amx.h"
+#include "core/device/cpu/transpose.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
@@ -51,39 +52,6 @@ template <int kRegister>
 }
 
 // ---- Memory that does not hold whole tiles takes a detour. ----------------------------------------------------------
-// 16 x 16 words of 32 bits, transposed: rows of `out` are columns of `in`, which stand `stride` words apart. Only
-// `rows` rows and `columns` columns of `in` are read; the others are zeros.
-void Transpose(const uint32_t* in, int64_t stride, int rows, int columns, uint32_t* out) {
-  const __mmask16 mask = FirstLanes(columns);
-  __m512i x[kSide], y[kSide];
-  for (int i = 0; i < kSide; ++i) x[i] = i < rows ? _mm512_maskz_loadu_epi32(mask, in + i * stride) : __m512i{};
-    // Pairs of rows by words, fours by pairs of words, then lanes of 128 bits.
-#pragma GCC unroll 8
-  for (int i = 0; i < kSide; i += 2) {
-    y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
-    y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < kSide; i += 4) {
-    x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
-    x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
-    x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
-    x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
-  }
-  // x[4 g + w] lane l: rows 4 g to 4 g + 3 of column 4 l + w.
-#pragma GCC unroll 4
-  for (int w = 0; w < 4; ++w) {
-    const __m512i low02 = _mm512_shuffle_i32x4(x[w], x[4 + w], 0x88),
-                  low13 = _mm512_shuffle_i32x4(x[w], x[4 + w], 0xdd);
-    const __m512i high02 = _mm512_shuffle_i32x4(x[8 + w], x[12 + w], 0x88);
-    const __m512i high13 = _mm512_shuffle_i32x4(x[8 + w], x[12 + w], 0xdd);
-    _mm512_store_si512(out + w * kSide, _mm512_shuffle_i32x4(low02, high02, 0x88));
-    _mm512_store_si512(out + (4 + w) * kSide, _mm512_shuffle_i32x4(low13, high13, 0x88));
-    _mm512_store_si512(out + (8 + w) * kSide, _mm512_shuffle_i32x4(low02, high02, 0xdd));
-    _mm512_store_si512(out + (12 + w) * kSide, _mm512_shuffle_i32x4(low13, high13, 0xdd));
-  }
-}
-
 struct TileAt {
   const void* first;
   int64_t stride_bytes;
@@ -100,7 +68,7 @@ struct LeftRows {
     const uint32_t* first = words + row * row_stride + step * step_stride;
     if (step_stride != 1) {
       CHECK_EQ(row_stride, 1);
-      Transpose(first, step_stride, static_cast<int>(pairs), static_cast<int>(rows), buffer);
+      TransposeBlock({first, step_stride, static_cast<int>(pairs), static_cast<int>(rows)}, buffer, kSide, kSide);
       return {buffer, kSideBytes};
     }
     if (rows == kSide && pairs == kSide) return {first, row_stride * int64_t{sizeof(*words)}};

@@ -180,15 +180,24 @@ struct HeadGradients {
                          int64_t first, int64_t last, Operand<T>* d_logits) const {
     const int64_t tokens = *labels.count;
     if (tokens == 0) return;
+    const int64_t pitch = logits.pitch * kStepDepth<T>;
     for (int64_t v = first; v < last; v += kPanelColumns) {
       const int rows = static_cast<int>(std::min<int64_t>(kPanelColumns, last - v));
-      PackPanelFromColumns<Operand<T>>(tokens, rows, GradientsOf<T>(logits.first) + v, logits.pitch * kStepDepth<T>,
-                                       d_logits);
+      const Operand<T>* const columns = GradientsOf<T>(logits.first) + v;
+      PackLeft<Operand<T>>(tokens, rows, columns, pitch, PanelSteps<T>(sizes.tokens), d_logits);
       DispatchSum(target.sum.dtype, [&](auto sum) {
-        for (int64_t panel = 0; panel < NumPanels(sizes.hidden); ++panel) {
-          AddTile<decltype(sum)>(sizes, tokens, target, begin + v, rows, panel, d_logits,
-                                 v + rows < last ? GradientsOf<T>(logits.first) + v + rows : nullptr);
+        using Sum = decltype(sum);
+        const int64_t stride = target.sum.stride(0);
+        Sum* const to = target.sum.As<Sum>() + (begin + v) * stride;
+        const int64_t row_bytes = sizes.hidden * int64_t{sizeof(Sum)}, stride_bytes = stride * int64_t{sizeof(Sum)};
+        if (v == first) FetchRows(to, rows, row_bytes, stride_bytes);
+        Ahead ahead;
+        if (const int64_t next = std::min<int64_t>(kPanelColumns, last - v - rows); next > 0) {
+          ahead.Add(columns + rows, next * int64_t{sizeof(Operand<T>)}, tokens, pitch * int64_t{sizeof(Operand<T>)});
+          ahead.Add(to + rows * stride, row_bytes, next, stride_bytes);
         }
+        for (int64_t panel = 0; panel < NumPanels(sizes.hidden); ++panel)
+          AddTile<Sum>(sizes, tokens, target, rows, panel, d_logits, to, ahead);
       });
     }
   }
@@ -198,31 +207,23 @@ struct HeadGradients {
   Operand<T>* x_panels;  // B(token with a label, d)
 
  private:
-  // 48 columns of `rows` rows of the head from `row` on. next: the columns to be packed next, which are fetched little
-  // by little: each token's stand on a page of their own.
+  // 48 columns of `rows` rows of the head; to: the sums of these rows.
   template <class Sum>
-  void AddTile(const HeadSizes& sizes, int64_t tokens, const GradientTarget& target, int64_t row, int rows,
-               int64_t panel, const Operand<T>* d_logits, const Operand<T>* next) const {
-    constexpr int64_t kStep = kPanelColumns * kStepDepth<T>, kBytes = sizeof(Sum);
+  void AddTile(const HeadSizes& sizes, int64_t tokens, const GradientTarget& target, int rows, int64_t panel,
+               const Operand<T>* d_logits, Sum* to, Ahead& ahead) const {
+    constexpr int64_t kStep = kPanelColumns * kStepDepth<T>;
     alignas(64) float tile[kPanelColumns * kPanelColumns];
     const int columns = ColumnsOfPanel(sizes.hidden, panel);
-    const int64_t stride = target.sum.stride(0), steps = PanelSteps<T>(tokens), panels = NumPanels(sizes.hidden);
-    const int64_t bytes = kPanelColumns * int64_t{sizeof(Operand<T>)}, pitch = logits.pitch * int64_t{sizeof(float)};
+    const int64_t steps = PanelSteps<T>(tokens), left_steps = PanelSteps<T>(sizes.tokens);
     const Operand<T>* b = x_panels + panel * PanelElements<T>(sizes.tokens);
-    Sum* sum = target.sum.As<Sum>() + row * stride + panel * kPanelColumns;
-    FetchRows(sum, rows, columns * kBytes, stride * kBytes);
     for (int64_t step = 0; step < steps; step += kTileSteps) {
-      const int64_t count = std::min(kTileSteps, steps - step);
-      // This panel's share of the tokens of these steps.
-      const int64_t begin = (step + count * panel / panels) * kStepDepth<T>;
-      const int64_t end = std::min((step + count * (panel + 1) / panels) * kStepDepth<T>, tokens);
-      Ahead ahead;
-      if (next && begin < end)
-        ahead = Ahead(reinterpret_cast<const char*>(next) + begin * pitch, bytes, end - begin, pitch);
-      GemmTile(rows, columns, count, d_logits + step * kStep, 1, kPanelColumns, b + step * kStep, tile, kPanelColumns,
-               step > 0, &ahead);
+      GemmTile(rows, columns, std::min(kTileSteps, steps - step), LeftAt<T>(d_logits, step),
+               LeftRowStride<T>(left_steps), kLeftStepStride<T>, b + step * kStep, tile, kPanelColumns, step > 0,
+               &ahead);
     }
-    if (AddTileToSum(rows, columns, tile, kPanelColumns, sum, stride, target.limit)) SetFlag(target.flag.As<int32_t>());
+    if (AddTileToSum(rows, columns, tile, kPanelColumns, to + panel * kPanelColumns, target.sum.stride(0),
+                     target.limit))
+      SetFlag(target.flag.As<int32_t>());
   }
 };
 

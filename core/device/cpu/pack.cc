@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "core/device/cpu/cpu_kernels.h"
+#include "core/device/cpu/transpose.h"
 
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
@@ -134,6 +135,28 @@ void PackPanelFromColumns(int64_t depth, int columns, const Source* source, int6
 }
 
 template <class T, class Source>
+void PackLeft(int64_t depth, int columns, const Source* source, int64_t stride, [[maybe_unused]] int64_t steps,
+              Operand<T>* out) {
+#if defined(__AMX_BF16__)
+  if constexpr (kLeftByRows<T>) {
+    constexpr int64_t kDepth = kLanes * kStepDepth<T>;
+    alignas(64) Operand<T> panel[PanelElements<T>(kDepth)];
+    for (int64_t k = 0; k < depth; k += kDepth, out += kDepth) {
+      const int64_t here = depth - k < kDepth ? depth - k : kDepth;
+      PackPanelFromColumns<T>(here, columns, source + k * stride, stride, panel);
+      for (int n = 0; n < columns; n += kLanes) {
+        const WordBlock block = {reinterpret_cast<const uint32_t*>(panel) + n, kPanelColumns,
+                                 static_cast<int>(PanelSteps<T>(here)), columns - n < kLanes ? columns - n : kLanes};
+        TransposeBlock(block, reinterpret_cast<uint32_t*>(out) + n * steps, steps, block.rows);
+      }
+    }
+    return;
+  }
+#endif
+  PackPanelFromColumns<T>(depth, columns, source, stride, out);
+}
+
+template <class T, class Source>
 void PackRow(const Source* row, int64_t n, Operand<T>* out) {
   const int64_t padded = PanelSteps<T>(n) * kStepDepth<T>;
   int64_t i = 0;
@@ -146,15 +169,19 @@ void PackRow(const Source* row, int64_t n, Operand<T>* out) {
 
 template void PackPanelFromRows<float>(int64_t, int, const float*, int64_t, Operand<float>*);
 template void PackPanelFromColumns<float>(int64_t, int, const float*, int64_t, Operand<float>*);
+template void PackLeft<float>(int64_t, int, const float*, int64_t, int64_t, Operand<float>*);
 template void PackRow<float>(const float*, int64_t, Operand<float>*);
 template void PackPanelFromRows<float>(int64_t, int, const Bf16*, int64_t, Operand<float>*);
 template void PackPanelFromColumns<float>(int64_t, int, const Bf16*, int64_t, Operand<float>*);
+template void PackLeft<float>(int64_t, int, const Bf16*, int64_t, int64_t, Operand<float>*);
 template void PackRow<float>(const Bf16*, int64_t, Operand<float>*);
 template void PackPanelFromRows<Bf16>(int64_t, int, const float*, int64_t, Operand<Bf16>*);
 template void PackPanelFromColumns<Bf16>(int64_t, int, const float*, int64_t, Operand<Bf16>*);
+template void PackLeft<Bf16>(int64_t, int, const float*, int64_t, int64_t, Operand<Bf16>*);
 template void PackRow<Bf16>(const float*, int64_t, Operand<Bf16>*);
 template void PackPanelFromRows<Bf16>(int64_t, int, const Bf16*, int64_t, Operand<Bf16>*);
 template void PackPanelFromColumns<Bf16>(int64_t, int, const Bf16*, int64_t, Operand<Bf16>*);
+template void PackLeft<Bf16>(int64_t, int, const Bf16*, int64_t, int64_t, Operand<Bf16>*);
 template void PackRow<Bf16>(const Bf16*, int64_t, Operand<Bf16>*);
 
 namespace {

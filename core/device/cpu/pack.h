@@ -71,7 +71,30 @@ void PackPanelFromRows(int64_t depth, int columns, const Source* source, int64_t
 // B(k, n) = source[k * stride + n]: values, x of a weight gradient.
 template <class T, class Source>
 void PackPanelFromColumns(int64_t depth, int columns, const Source* source, int64_t stride, Operand<T>* panel);
-// The left operand: a row of n values, with a zero behind an odd last one where steps are pairs.
+// The left operand of a product that sums over the rows of its source, up to 48 columns of it: a(n, k) =
+// source[k * stride + n]. A panel, too, whose columns are the rows of a. Where the tile kernel wants a row in one piece
+// (AMX) they stand `steps` steps apart in the same memory. LeftAt: from `step` on.
+#if defined(__AMX_BF16__)
+template <class T>
+inline constexpr bool kLeftByRows = kStepDepth<T> == 2;
+#else
+template <class T>
+inline constexpr bool kLeftByRows = false;
+#endif
+template <class T>
+constexpr int64_t LeftRowStride(int64_t steps) {
+  return kLeftByRows<T> ? steps : 1;
+}
+template <class T>
+inline constexpr int64_t kLeftStepStride = kLeftByRows<T> ? 1 : kPanelColumns;
+template <class T, class Element>
+Element* LeftAt(Element* packed, int64_t step) {
+  return packed + step * kLeftStepStride<T> * kStepDepth<T>;
+}
+template <class T, class Source>
+void PackLeft(int64_t depth, int columns, const Source* source, int64_t stride, int64_t steps, Operand<T>* out);
+
+// The left operand otherwise: a row of n values, with a zero behind an odd last one where steps are pairs.
 template <class T, class Source>
 void PackRow(const Source* row, int64_t n, Operand<T>* out);
 

@@ -81,15 +81,21 @@ class Chunks {
   int64_t segment_, last_, token_;
 };
 
-// Columns [48 panel, ...) of the pieces' tokens.
+// Columns [48 panel, ...) of the pieces' tokens, as a panel or as a left operand.
 template <class T>
-void PackPieces(const Tensor& source, int64_t panel, std::span<const Piece> pieces, Operand<T>* packed) {
+void PackPieces(const Tensor& source, int64_t panel, std::span<const Piece> pieces, bool left, Operand<T>* packed) {
   const int columns = ColumnsOfPanel(source.size(1), panel);
+  const int64_t stride = source.stride(0);
   DispatchFloat(source.dtype, [&](auto zero) {
     const auto* first = source.As<decltype(zero)>() + panel * kPanelColumns;
     for (const Piece& piece : pieces) {
-      PackPanelFromColumns<T>(piece.tokens, columns, first + piece.token * source.stride(0), source.stride(0),
-                              packed + piece.step * kPanelColumns * kStepDepth<T>);
+      const auto* rows = first + piece.token * stride;
+      if (left) {
+        PackLeft<T>(piece.tokens, columns, rows, stride, kChunkSteps, LeftAt<T>(packed, piece.step));
+      } else {
+        PackPanelFromColumns<T>(piece.tokens, columns, rows, stride,
+                                packed + piece.step * kPanelColumns * kStepDepth<T>);
+      }
     }
   });
 }
@@ -154,13 +160,11 @@ class ItemSum {
     TokenRange next;   // tokens of the next chunk
   };
   void AddChunk(std::span<const Piece> pieces, const Chunk& chunk) {
-    for (int64_t k = 0; k < item_.panels_k; ++k) PackPieces<T>(args_.x, item_.first_k + k, pieces, space_.x[k]);
-    Ahead next[3];
-    FindNext(chunk, next);
-    const auto not_done = [&]() -> Ahead& { return next[0].done() ? next[1].done() ? next[2] : next[1] : next[0]; };
+    for (int64_t k = 0; k < item_.panels_k; ++k) PackPieces<T>(args_.x, item_.first_k + k, pieces, false, space_.x[k]);
+    Ahead ahead = WhatIsNext(chunk);
     for (int64_t n = 0; n < item_.panels_n; ++n) {
-      PackPieces<T>(args_.dy, item_.first_n + n, pieces, space_.dy);
-      for (int64_t k = 0; k < item_.panels_k; ++k) AddTileOfChunk(pieces, chunk, n, k, not_done());
+      PackPieces<T>(args_.dy, item_.first_n + n, pieces, true, space_.dy);
+      for (int64_t k = 0; k < item_.panels_k; ++k) AddTileOfChunk(pieces, chunk, n, k, ahead);
     }
   }
 
@@ -179,27 +183,30 @@ class ItemSum {
 
   // What to bring close during a chunk, in this order: the target if the chunk is the last one, then what the next one
   // reads, of this item or of the one that follows.
-  void FindNext(const Chunk& chunk, Ahead (&next)[3]) const {
-    const auto columns = [](const Tensor& source, int64_t first, int64_t panels, const TokenRange& tokens) {
-      const int64_t size = SizeOf(source.dtype), stride = source.stride(0) * size;
-      return Ahead(source.As<char>() + tokens.first * stride + first * kPanelColumns * size,
-                   std::min(panels * kPanelColumns, source.size(1) - first * kPanelColumns) * size, tokens.count,
-                   stride);
-    };
+  Ahead WhatIsNext(const Chunk& chunk) const {
     const Item& reader = chunk.last ? next_ : item_;
     TokenRange tokens = chunk.next;
+    Ahead ahead;
     if (chunk.last) {
       const int64_t segments = (args_.segment_offsets.Elements() - 1) / args_.matrices;
       const int32_t* const offsets = args_.segment_offsets.As<int32_t>() + next_.matrix * segments;
       tokens = Chunks(offsets, 0, segments).NextTokens<T>();
       constexpr int64_t kBytes = sizeof(Sum);
       const Sums target = Target(0, 0);
-      const int64_t rows = std::min(item_.panels_n * kPanelColumns, args_.dy.size(1) - item_.first_n * kPanelColumns);
-      const int64_t width = std::min(item_.panels_k * kPanelColumns, args_.x.size(1) - item_.first_k * kPanelColumns);
-      next[0] = Ahead(target.first, width * kBytes, rows, target.stride * kBytes);
+      ahead.Add(target.first, ColumnsOf(args_.x, item_.first_k, item_.panels_k) * kBytes,
+                ColumnsOf(args_.dy, item_.first_n, item_.panels_n), target.stride * kBytes);
     }
-    next[1] = columns(args_.x, reader.first_k, reader.panels_k, tokens);
-    next[2] = columns(args_.dy, reader.first_n, reader.panels_n, tokens);
+    const auto add = [&](const Tensor& source, int64_t first, int64_t panels) {
+      const int64_t size = SizeOf(source.dtype), stride = source.stride(0) * size;
+      ahead.Add(source.As<char>() + tokens.first * stride + first * kPanelColumns * size,
+                ColumnsOf(source, first, panels) * size, tokens.count, stride);
+    };
+    add(args_.x, reader.first_k, reader.panels_k);
+    add(args_.dy, reader.first_n, reader.panels_n);
+    return ahead;
+  }
+  static int64_t ColumnsOf(const Tensor& source, int64_t first, int64_t panels) {
+    return std::min(panels * kPanelColumns, source.size(1) - first * kPanelColumns);
   }
 
   // Panel n by panel k of the item.
@@ -213,8 +220,8 @@ class ItemSum {
     bool beyond = false;
     for (const Piece& piece : pieces) {
       float* const c = piece.starts && piece.ends ? space_.c : tile.c;
-      GemmTile(rows, columns, piece.steps, space_.dy + piece.step * kStep, 1, kPanelColumns,
-               space_.x[k] + piece.step * kStep, c, kPanelColumns, !piece.starts, &ahead);
+      GemmTile(rows, columns, piece.steps, LeftAt<T>(space_.dy, piece.step), LeftRowStride<T>(kChunkSteps),
+               kLeftStepStride<T>, space_.x[k] + piece.step * kStep, c, kPanelColumns, !piece.starts, &ahead);
       if (!piece.ends) continue;
       const float limit = args_.target.limit;
       beyond |= chunk.direct ? AddTileToSum(rows, columns, c, kPanelColumns, target.first, target.stride, limit)
