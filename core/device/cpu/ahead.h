@@ -14,7 +14,7 @@ class Ahead {
  public:
   static constexpr int64_t kLine = 64;
 
-  Ahead() = default;
+  constexpr Ahead() = default;
   explicit Ahead(const void* first, int64_t bytes, int64_t rows = 1, int64_t stride = 0) {
     Add(first, bytes, rows, stride);
   }
@@ -49,11 +49,14 @@ class Ahead {
 
  private:
   struct Region {
-    const char *row, *line;  // that are next
-    int64_t bytes, stride, rows;
+    const char *row = nullptr, *line = nullptr;  // that are next
+    int64_t bytes = 0, stride = 0, rows = 0;
   };
   Region regions_[3];
   int count_ = 0, current_ = 0;
 };
+
+// For those who fetch nothing: it never changes.
+inline constinit Ahead nothing_ahead;
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

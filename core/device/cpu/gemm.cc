@@ -101,7 +101,7 @@ class PanelProduct {
       Ahead next_panel = Panels(first + count, count);
       GemmTile(rows_, columns, count, x_.data + first * kStepDepth<T>, x_.stride, 1,
                b_ + first * kPanelColumns * kStepDepth<T>, c, ldc, first > 0,
-               next_rows.done() ? &next_panel : &next_rows);
+               next_rows.done() ? next_panel : next_rows);
       first += count;
     } while (first < steps_);
     if (!direct) Finish(gemm_, begin_, rows_, column, columns, c);

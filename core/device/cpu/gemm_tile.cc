@@ -166,11 +166,10 @@ constexpr auto kBlocks = BlockTable<T>(std::make_integer_sequence<int, kTileRows
 
 template <class T>
 void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_row_stride, int64_t a_step_stride,
-              const T* panel, float* c, int64_t ldc, bool accumulate, Ahead* ahead) {
+              const T* panel, float* c, int64_t ldc, bool accumulate, Ahead& ahead) {
   constexpr int kDepth = static_cast<int>(sizeof(float) / sizeof(T));
   const int all = (columns + kWidth - 1) / kWidth, most = BlockRegisters(rows);
-  Ahead nothing;
-  Block block = {steps, a_row_stride, a_step_stride, ldc, kWidth, accumulate, ahead ? ahead : &nothing};
+  Block block = {steps, a_row_stride, a_step_stride, ldc, kWidth, accumulate, &ahead};
   for (int v = 0; v < all; v += most) {
     const int registers = all - v < most ? all - v : most, last = columns - (v + registers - 1) * kWidth;
     const int64_t block_rows = BlockRows(registers);
@@ -184,10 +183,10 @@ void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_ro
 }
 
 template void GemmTile(int64_t, int, int64_t, const float*, int64_t, int64_t, const float*, float*, int64_t, bool,
-                       Ahead*);
+                       Ahead&);
 #if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 template void GemmTile(int64_t, int, int64_t, const Bf16*, int64_t, int64_t, const Bf16*, float*, int64_t, bool,
-                       Ahead*);
+                       Ahead&);
 #endif
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

@@ -62,11 +62,11 @@ inline constexpr int64_t kChainSteps<Bf16> = 16;
 // 1 <= columns <= 48; any number of rows. The panel always has 48 columns; those of c beyond `columns` are not touched.
 template <class T>
 void GemmTile(int64_t rows, int columns, int64_t steps, const T* a, int64_t a_row_stride, int64_t a_step_stride,
-              const T* panel, float* c, int64_t ldc, bool accumulate, Ahead* ahead = nullptr);
+              const T* panel, float* c, int64_t ldc, bool accumulate, Ahead& ahead = nothing_ahead);
 #if defined(__AMX_BF16__)
 template <>
 void GemmTile(int64_t rows, int columns, int64_t steps, const Bf16* a, int64_t a_row_stride, int64_t a_step_stride,
-              const Bf16* panel, float* c, int64_t ldc, bool accumulate, Ahead* ahead);
+              const Bf16* panel, float* c, int64_t ldc, bool accumulate, Ahead& ahead);
 #endif
 
 }  // namespace conclave::core::cpu::CONCLAVE_TARGET

@@ -159,7 +159,7 @@ void CopyRows(int64_t rows, int columns, const float* from, int64_t from_stride,
 
 template <>
 void GemmTile(int64_t rows, int columns, int64_t steps, const Bf16* a, int64_t a_row_stride, int64_t a_step_stride,
-              const Bf16* panel, float* c, int64_t ldc, bool accumulate, Ahead* ahead) {
+              const Bf16* panel, float* c, int64_t ldc, bool accumulate, Ahead& ahead) {
   constexpr int64_t kBlockRows = kRowTiles * kSide;
   ConfigureAmx();
   alignas(64) Bf16 last[kSide * kPanelStep];
@@ -169,19 +169,17 @@ void GemmTile(int64_t rows, int columns, int64_t steps, const Bf16* a, int64_t a
     std::fill(last + elements, last + kSide * kPanelStep, Bf16{});
   }
   const TileProduct product = {steps, {a, a_row_stride, a_step_stride}, panel, last, accumulate};
-  Ahead nothing;
-  Ahead& lines = ahead ? *ahead : nothing;
   for (int64_t row = 0; row < rows; row += kBlockRows) {
     const int64_t here = std::min(kBlockRows, rows - row);
     const BlockRun run = kBlockRuns[CountTiles(here) - 1][CountTiles(columns) - 1];
     float* const to = c + row * ldc;
     if (here % kSide == 0 && columns % kSide == 0) {
-      run(product, row, here, to, ldc, lines);
+      run(product, row, here, to, ldc, ahead);
       continue;
     }
     alignas(64) float whole_tiles[kBlockRows * kPanelColumns];
     if (accumulate) CopyRows(here, columns, to, ldc, whole_tiles, kPanelColumns);
-    run(product, row, here, whole_tiles, kPanelColumns, lines);
+    run(product, row, here, whole_tiles, kPanelColumns, ahead);
     CopyRows(here, columns, whole_tiles, kPanelColumns, to, ldc);
   }
 }

@@ -91,7 +91,7 @@ class HeadBlock {
         const Operand<T>* next = panel + count * kStep;
         Ahead ahead(next, count * kStep * static_cast<int64_t>(sizeof(*next)));
         GemmTile(count_, here, count, x_ + step * kStepDepth<T>, steps_, 1, panel, logits.first + v, logits.pitch,
-                 step > 0, &ahead);
+                 step > 0, ahead);
         panel = next;
       }
       if (temperature != 1) Divide(temperature, logits.first + v, logits.pitch, here);
@@ -123,7 +123,7 @@ class HeadBlock {
         Ahead ahead(next, count * kStep * static_cast<int64_t>(sizeof(*next)));
         GemmTile(count_, ColumnsOfPanel(sizes_.hidden, panel), count,
                  GradientsOf<T>(logits.first) + step * kStepDepth<T>, logits.pitch, 1, b, dx + panel * kPanelColumns,
-                 sizes_.hidden, begin > 0 || step > 0, &ahead);
+                 sizes_.hidden, begin > 0 || step > 0, ahead);
       }
     }
   }
@@ -219,7 +219,7 @@ struct HeadGradients {
     for (int64_t step = 0; step < steps; step += kTileSteps) {
       GemmTile(rows, columns, std::min(kTileSteps, steps - step), LeftAt<T>(d_logits, step),
                LeftRowStride<T>(left_steps), kLeftStepStride<T>, b + step * kStep, tile, kPanelColumns, step > 0,
-               &ahead);
+               ahead);
     }
     if (AddTileToSum(rows, columns, tile, kPanelColumns, to + panel * kPanelColumns, target.sum.stride(0),
                      target.limit))

@@ -221,7 +221,7 @@ class ItemSum {
     for (const Piece& piece : pieces) {
       float* const c = piece.starts && piece.ends ? space_.c : tile.c;
       GemmTile(rows, columns, piece.steps, LeftAt<T>(space_.dy, piece.step), LeftRowStride<T>(kChunkSteps),
-               kLeftStepStride<T>, space_.x[k] + piece.step * kStep, c, kPanelColumns, !piece.starts, &ahead);
+               kLeftStepStride<T>, space_.x[k] + piece.step * kStep, c, kPanelColumns, !piece.starts, ahead);
       if (!piece.ends) continue;
       const float limit = args_.target.limit;
       beyond |= chunk.direct ? AddTileToSum(rows, columns, c, kPanelColumns, target.first, target.stride, limit)
