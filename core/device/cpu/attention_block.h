@@ -144,10 +144,7 @@ void PackRowPanels(int64_t depth, int64_t count, RowsView<Source> rows, Operand<
 // stand `pitch` elements apart.
 template <class T, class Source>
 void PackColumnPanels(int64_t count, int64_t width, RowsView<Source> rows, Operand<T>* panels, int64_t pitch) {
-  for (int64_t panel = 0; panel < NumPanels(width); ++panel) {
-    PackPanelFromColumns<T>(count, ColumnsOfPanel(width, panel), rows.data + panel * kPanelColumns, rows.stride,
-                            panels + panel * pitch);
-  }
+  PackPanelsFromColumns<T>(count, width, rows.data, rows.stride, panels, pitch);
 }
 
 // c [rows][columns] (+)= a B for a row of panels that stand `pitch` elements apart; strides of a in steps.

@@ -101,11 +101,9 @@ class HeadBlock {
   // B(token, d) of these tokens, what the gradient of the head reads. Blocks begin at even tokens.
   void Pack(const TokenBlock& block, Operand<T>* x_panels) const {
     constexpr int64_t kDepth = kStepDepth<T>;
-    for (int64_t panel = 0; panel < NumPanels(sizes_.hidden); ++panel) {
-      PackPanelFromColumns<Operand<T>>(
-          count_, ColumnsOfPanel(sizes_.hidden, panel), x_ + panel * kPanelColumns, steps_ * kDepth,
-          x_panels + panel * PanelElements<T>(sizes_.tokens) + block.first / kDepth * kDepth * kPanelColumns);
-    }
+    PackPanelsFromColumns<Operand<T>>(count_, sizes_.hidden, x_, steps_ * kDepth,
+                                      x_panels + block.first / kDepth * kDepth * kPanelColumns,
+                                      PanelElements<T>(sizes_.tokens));
   }
 
   // dx (+)= d_logits W for a chunk: its rows are a, all of it is summed. dx [tokens][D] of the block.

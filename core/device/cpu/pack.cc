@@ -113,24 +113,34 @@ template <class Source>
 }
 
 template <class T, class Source>
-void PackPanelFromColumns(int64_t depth, int columns, const Source* source, int64_t stride, Operand<T>* panel) {
+void PackPanelsFromColumns(int64_t depth, int64_t columns, const Source* source, int64_t stride, Operand<T>* panels,
+                           int64_t pitch) {
   constexpr int kDepth = kStepDepth<T>;
-  const auto pack = [&](const Source* row, const Source* second_row, int64_t n) {
+  const auto pack =
+      [](const Source* row, const Source* second_row, int64_t n, Operand<T>* out) __attribute__((always_inline)) {
 #pragma GCC unroll 3
     for (int v = 0; v < kPanelColumns; v += kLanes) {
-      PackStep<T>(row + v, second_row ? second_row + v : nullptr, n - v, panel + v * kDepth);
+      PackStep<T>(row + v, second_row ? second_row + v : nullptr, n - v, out + v * kDepth);
     }
-    panel += kPanelColumns * kDepth;
   };
-  int64_t k = 0;
-  if (columns == kPanelColumns) {  // the common case, without masks
-    for (; k + kDepth <= depth; k += kDepth) {
-      FetchRow(source + (k + kFetchDistance) * stride);
-      pack(source + k * stride, source + (k + 1) * stride, kPanelColumns);
+  const int64_t whole = columns / kPanelColumns, rest = columns % kPanelColumns, pairs = depth - depth % kDepth;
+  Operand<T>* step = panels;
+  for (int64_t k = 0; k < pairs; k += kDepth, step += kPanelColumns * kDepth) {  // most of it, without masks
+    const Source* row = source + k * stride;
+    Operand<T>* out = step;
+    for (int64_t panel = 0; panel < whole; ++panel, row += kPanelColumns, out += pitch) {
+      FetchRow(row + kFetchDistance * stride);
+      pack(row, row + stride, kPanelColumns, out);
     }
   }
-  for (; k < depth; k += kDepth) {
-    pack(source + k * stride, k + 1 < depth ? source + (k + 1) * stride : nullptr, columns);
+  for (int64_t panel = 0; panel < whole && pairs < depth; ++panel) {
+    pack(source + pairs * stride + panel * kPanelColumns, nullptr, kPanelColumns, step + panel * pitch);
+  }
+  if (rest == 0) return;
+  step = panels + whole * pitch;
+  for (int64_t k = 0; k < depth; k += kDepth, step += kPanelColumns * kDepth) {
+    const Source* row = source + k * stride + whole * kPanelColumns;
+    pack(row, k + 1 < depth ? row + stride : nullptr, rest, step);
   }
 }
 
@@ -143,7 +153,7 @@ void PackLeft(int64_t depth, int columns, const Source* source, int64_t stride, 
     alignas(64) Operand<T> panel[PanelElements<T>(kDepth)];
     for (int64_t k = 0; k < depth; k += kDepth, out += kDepth) {
       const int64_t here = depth - k < kDepth ? depth - k : kDepth;
-      PackPanelFromColumns<T>(here, columns, source + k * stride, stride, panel);
+      PackPanelsFromColumns<T>(here, columns, source + k * stride, stride, panel, 0);
       for (int n = 0; n < columns; n += kLanes) {
         const WordBlock block = {reinterpret_cast<const uint32_t*>(panel) + n, kPanelColumns,
                                  static_cast<int>(PanelSteps<T>(here)), columns - n < kLanes ? columns - n : kLanes};
@@ -153,7 +163,7 @@ void PackLeft(int64_t depth, int columns, const Source* source, int64_t stride, 
     return;
   }
 #endif
-  PackPanelFromColumns<T>(depth, columns, source, stride, out);
+  PackPanelsFromColumns<T>(depth, columns, source, stride, out, 0);
 }
 
 template <class T, class Source>
@@ -168,19 +178,19 @@ void PackRow(const Source* row, int64_t n, Operand<T>* out) {
 }
 
 template void PackPanelFromRows<float>(int64_t, int, const float*, int64_t, Operand<float>*);
-template void PackPanelFromColumns<float>(int64_t, int, const float*, int64_t, Operand<float>*);
+template void PackPanelsFromColumns<float>(int64_t, int64_t, const float*, int64_t, Operand<float>*, int64_t);
 template void PackLeft<float>(int64_t, int, const float*, int64_t, int64_t, Operand<float>*);
 template void PackRow<float>(const float*, int64_t, Operand<float>*);
 template void PackPanelFromRows<float>(int64_t, int, const Bf16*, int64_t, Operand<float>*);
-template void PackPanelFromColumns<float>(int64_t, int, const Bf16*, int64_t, Operand<float>*);
+template void PackPanelsFromColumns<float>(int64_t, int64_t, const Bf16*, int64_t, Operand<float>*, int64_t);
 template void PackLeft<float>(int64_t, int, const Bf16*, int64_t, int64_t, Operand<float>*);
 template void PackRow<float>(const Bf16*, int64_t, Operand<float>*);
 template void PackPanelFromRows<Bf16>(int64_t, int, const float*, int64_t, Operand<Bf16>*);
-template void PackPanelFromColumns<Bf16>(int64_t, int, const float*, int64_t, Operand<Bf16>*);
+template void PackPanelsFromColumns<Bf16>(int64_t, int64_t, const float*, int64_t, Operand<Bf16>*, int64_t);
 template void PackLeft<Bf16>(int64_t, int, const float*, int64_t, int64_t, Operand<Bf16>*);
 template void PackRow<Bf16>(const float*, int64_t, Operand<Bf16>*);
 template void PackPanelFromRows<Bf16>(int64_t, int, const Bf16*, int64_t, Operand<Bf16>*);
-template void PackPanelFromColumns<Bf16>(int64_t, int, const Bf16*, int64_t, Operand<Bf16>*);
+template void PackPanelsFromColumns<Bf16>(int64_t, int64_t, const Bf16*, int64_t, Operand<Bf16>*, int64_t);
 template void PackLeft<Bf16>(int64_t, int, const Bf16*, int64_t, int64_t, Operand<Bf16>*);
 template void PackRow<Bf16>(const Bf16*, int64_t, Operand<Bf16>*);
 
@@ -206,8 +216,8 @@ void PackBackward(const PackSource& source, const PackedWeight& packed, int64_t 
   DispatchFloat(packed.dtype, [&](auto zero) {
     using T = decltype(zero);
     auto* panels = packed.panels.As<Operand<T>>() + matrix * MatrixPanelElements<T>(source.k, source.n);
-    PackPanelFromColumns<T>(source.n, ColumnsOfPanel(source.k, panel), source.weights + panel * kPanelColumns,
-                            source.row_stride, panels + panel * PanelElements<T>(source.n));
+    PackPanelsFromColumns<T>(source.n, ColumnsOfPanel(source.k, panel), source.weights + panel * kPanelColumns,
+                             source.row_stride, panels + panel * PanelElements<T>(source.n), 0);
   });
 }
 

@@ -68,9 +68,11 @@ template <class T>
 // A transposition.
 template <class T, class Source>
 void PackPanelFromRows(int64_t depth, int columns, const Source* source, int64_t stride, Operand<T>* panel);
-// B(k, n) = source[k * stride + n]: values, x of a weight gradient.
+// Fills all panels of B(k, n) = source[k * stride + n], n < columns, `pitch` elements apart: values, x of a weight
+// gradient. The source is read row by row.
 template <class T, class Source>
-void PackPanelFromColumns(int64_t depth, int columns, const Source* source, int64_t stride, Operand<T>* panel);
+void PackPanelsFromColumns(int64_t depth, int64_t columns, const Source* source, int64_t stride, Operand<T>* panels,
+                           int64_t pitch);
 // The left operand of a product that sums over the rows of its source, up to 48 columns of it: a(n, k) =
 // source[k * stride + n]. A panel, too, whose columns are the rows of a. Where the tile kernel wants a row in one piece
 // (AMX) they stand `steps` steps apart in the same memory. LeftAt: from `step` on.

@@ -81,22 +81,12 @@ class Chunks {
   int64_t segment_, last_, token_;
 };
 
-// Columns [48 panel, ...) of the pieces' tokens, as a panel or as a left operand.
-template <class T>
-void PackPieces(const Tensor& source, int64_t panel, std::span<const Piece> pieces, bool left, Operand<T>* packed) {
-  const int columns = ColumnsOfPanel(source.size(1), panel);
-  const int64_t stride = source.stride(0);
+// body(rows, piece) for the pieces, with their tokens' columns from panel `panel` on.
+template <class Body>
+void ForEachPiece(const Tensor& source, int64_t panel, std::span<const Piece> pieces, const Body& body) {
   DispatchFloat(source.dtype, [&](auto zero) {
     const auto* first = source.As<decltype(zero)>() + panel * kPanelColumns;
-    for (const Piece& piece : pieces) {
-      const auto* rows = first + piece.token * stride;
-      if (left) {
-        PackLeft<T>(piece.tokens, columns, rows, stride, kChunkSteps, LeftAt<T>(packed, piece.step));
-      } else {
-        PackPanelFromColumns<T>(piece.tokens, columns, rows, stride,
-                                packed + piece.step * kPanelColumns * kStepDepth<T>);
-      }
-    }
+    for (const Piece& piece : pieces) body(first + piece.token * source.stride(0), piece);
   });
 }
 
@@ -120,11 +110,16 @@ struct Item {
   int64_t matrix, first_n, panels_n, first_k, panels_k;
 };
 
+// Packed panels of a chunk stand a line farther apart than they are long: the same step of all is written at once, and
+// must not fall into the same cache sets.
+template <class T>
+inline constexpr int64_t kPanelPitch = PanelElements<T>(kChunkSteps* kStepDepth<T>) + 64 / sizeof(Operand<T>);
+
 // Scratch of a thread.
 template <class T>
 struct WorkSpace {
   Piece pieces[kChunkSteps];
-  alignas(128) Operand<T> x[kMaxPanelsOfK][PanelElements<T>(kChunkSteps * kStepDepth<T>)];
+  alignas(128) Operand<T> x[kMaxPanelsOfK][kPanelPitch<T>];
   alignas(128) Operand<T> dy[PanelElements<T>(kChunkSteps * kStepDepth<T>)];
   struct Tile {
     alignas(128) int64_t sum[kTileElements];  // not used if there is one chain only
@@ -160,10 +155,16 @@ class ItemSum {
     TokenRange next;   // tokens of the next chunk
   };
   void AddChunk(std::span<const Piece> pieces, const Chunk& chunk) {
-    for (int64_t k = 0; k < item_.panels_k; ++k) PackPieces<T>(args_.x, item_.first_k + k, pieces, false, space_.x[k]);
+    ForEachPiece(args_.x, item_.first_k, pieces, [&](const auto* rows, const Piece& piece) {
+      PackPanelsFromColumns<T>(piece.tokens, ColumnsOf(args_.x, item_.first_k, item_.panels_k), rows, args_.x.stride(0),
+                               space_.x[0] + piece.step * kPanelColumns * kStepDepth<T>, kPanelPitch<T>);
+    });
     Ahead ahead = WhatIsNext(chunk);
     for (int64_t n = 0; n < item_.panels_n; ++n) {
-      PackPieces<T>(args_.dy, item_.first_n + n, pieces, true, space_.dy);
+      ForEachPiece(args_.dy, item_.first_n + n, pieces, [&](const auto* rows, const Piece& piece) {
+        PackLeft<T>(piece.tokens, ColumnsOfPanel(args_.dy.size(1), item_.first_n + n), rows, args_.dy.stride(0),
+                    kChunkSteps, LeftAt<T>(space_.dy, piece.step));
+      });
       for (int64_t k = 0; k < item_.panels_k; ++k) AddTileOfChunk(pieces, chunk, n, k, ahead);
     }
   }
