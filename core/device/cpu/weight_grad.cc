@@ -18,9 +18,9 @@ namespace {
 // An item is a block of dW of up to 4 panels of n by 3 panels of k. Its tokens are packed in chunks, which the tiles
 // walk in pieces, for which a panel takes 12 KiB of the first-level cache (gemm_tile.h says why no more). Packing costs
 // about 8 cycles per token and panel from a cache close by and several times that from memory, the product of two
-// panels 72 (AVX-512) or 144 (AVX2): large items pack less, and the tiles of a chunk fetch the columns of the next one
-// (a part of them with AVX-512, which has fewer blocks). For a second-level cache of 512 KiB: 12 tiles take 216 KiB of
-// int64 sums, 4 packed panels 96 KiB, what is fetched ahead 168 KiB.
+// panels 72 (AVX-512) or 144 (AVX2): large items pack less, and the tiles of a chunk fetch the columns of the next one.
+// Larger ones still, for the 2 MiB of a Xeon, were no faster there. For a second-level cache of 512 KiB: 12 tiles take
+// 216 KiB of int64 sums, 4 packed panels 96 KiB, what is fetched ahead 168 KiB.
 constexpr int64_t kMaxPanelsOfN = 4, kMaxPanelsOfK = 3;
 constexpr int64_t kChunkSteps = 128, kPieceSteps = 64;
 constexpr int64_t kItemsPerThread = 3;
@@ -113,7 +113,7 @@ struct Item {
 // Packed panels of a chunk stand a line farther apart than they are long: the same step of all is written at once, and
 // must not fall into the same cache sets.
 template <class T>
-inline constexpr int64_t kPanelPitch = PanelElements<T>(kChunkSteps* kStepDepth<T>) + 64 / sizeof(Operand<T>);
+inline constexpr int64_t kPanelPitch = kPanelColumns* kStepDepth<T>* kChunkSteps + 64 / sizeof(Operand<T>);
 
 // Scratch of a thread.
 template <class T>
