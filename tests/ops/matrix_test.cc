@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the matrix operations promise beyond their formula: the very chain of roundings, sums that do not depend on how
 // a batch is split over calls, the flag of void steps, and experts that are Gemms.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -106,6 +107,35 @@ TEST(Gemm, IsOneChainOfFusedMultiplyAddsThenBiasThenAddend) {
       }
     }
   });
+}
+
+// As Intel's manual describes TDPBF16PS. Denormals do not occur here.
+TEST(Gemm, WithAmxIsOneChainOfGroupsOfPairs) {
+  if (AllDevices().targets().back() != "amx") GTEST_SKIP() << "this machine has no AMX";
+  const int64_t rows = 37, n = 53, k = 2 * 16 * 70 + 19;  // more than one chunk of k, an odd last group, part of a tile
+  Matrix<float> w = RandomF32(2, n, k), y(DType::kF32, rows, n);
+  Matrix<Bf16> x = Rounded(RandomF32(1, rows, k));
+  const Matrix<Bf16> rounded_w = Rounded(w);
+  Device& device = AllDevices().Get("amx", 2);
+  const auto stream = device.CreateStream();
+  const auto kernels = device.CreateKernels(*stream);
+  const Packed packed(*kernels, DType::kBf16, w.view);
+  kernels->Gemm({.x = x.view, .w = packed.weight, .bias = {}, .addend = {}, .y = y.view});
+  for (int64_t t = 0; t < rows; ++t) {
+    for (int64_t i = 0; i < n; ++i) {
+      float sum = 0;
+      for (int64_t first = 0; first < k; first += 32) {
+        float of_parity[2] = {};
+        for (int64_t j = first; j < std::min(first + 32, k); ++j) {
+          float& chain = of_parity[j % 2];
+          chain = std::fma(ToFloat(x.values[static_cast<size_t>(t * k + j)]),
+                           ToFloat(rounded_w.values[static_cast<size_t>(i * k + j)]), chain);
+        }
+        sum += of_parity[0] + of_parity[1];
+      }
+      ASSERT_EQ(y.row(t)[i], sum) << t << " " << i;
+    }
+  }
 }
 
 TEST(Gemm, RoundsOnceToBf16) {
