@@ -15,13 +15,19 @@
 namespace conclave::core::cpu::CONCLAVE_TARGET {
 namespace {
 
-// An item is a block of dW of up to 4 panels of n by 3 panels of k. Its tokens are packed in chunks, which the tiles
+// An item is a block of dW, a few panels of n by a few panels of k. Its tokens are packed in chunks, which the tiles
 // walk in pieces, for which a panel takes 12 KiB of the first-level cache (gemm_tile.h says why no more). Packing costs
 // about 8 cycles per token and panel from a cache close by and several times that from memory, the product of two
 // panels 72 (AVX-512) or 144 (AVX2): large items pack less, and the tiles of a chunk fetch the columns of the next one.
-// Larger ones still, for the 2 MiB of a Xeon, were no faster there. For a second-level cache of 512 KiB: 12 tiles take
-// 216 KiB of int64 sums, 4 packed panels 96 KiB, what is fetched ahead 168 KiB.
+// For a second-level cache of 512 KiB: 12 tiles take 216 KiB of int64 sums, 4 packed panels 96 KiB, what is fetched
+// ahead 168 KiB. Processors with AVX-512 have 1 to 2 MiB: 36 tiles take 648, 7 panels 168, what is ahead 288.
+#if defined(__AVX512F__)
+constexpr int64_t kMaxPanelsOfN = 6, kMaxPanelsOfK = 6;
+#else
 constexpr int64_t kMaxPanelsOfN = 4, kMaxPanelsOfK = 3;
+#endif
+// So many are not cut; more are cut in two at least, where large items would only leave threads less to share.
+constexpr int64_t kFewPanelsOfN = 4, kFewPanelsOfK = 3;
 constexpr int64_t kChunkSteps = 128, kPieceSteps = 64;
 constexpr int64_t kItemsPerThread = 3;
 constexpr int64_t kTileElements = kPanelColumns * kPanelColumns;
@@ -266,9 +272,12 @@ Grid MakeGrid(const WeightGradArgs& args, int threads) {
   Grid grid{};
   grid.panels_n = NumPanels(args.dy.size(1));
   grid.panels_k = NumPanels(args.x.size(1));
-  grid.groups_k = CeilDivide(grid.panels_k, kMaxPanelsOfK);
-  grid.group_k = CeilDivide(grid.panels_k, grid.groups_k);
-  grid.group_n = kMaxPanelsOfN;
+  const auto group = [](int64_t panels, int64_t few, int64_t most) {
+    return panels <= few ? panels : std::min(CeilDivide(panels, 2), CeilDivide(panels, CeilDivide(panels, most)));
+  };
+  grid.group_k = group(grid.panels_k, kFewPanelsOfK, kMaxPanelsOfK);
+  grid.groups_k = CeilDivide(grid.panels_k, grid.group_k);
+  grid.group_n = group(grid.panels_n, kFewPanelsOfN, kMaxPanelsOfN);
   while (grid.group_n > 1 && CeilDivide(grid.panels_n, grid.group_n) * grid.groups_k < wanted) --grid.group_n;
   grid.groups_n = CeilDivide(grid.panels_n, grid.group_n);
   return grid;
