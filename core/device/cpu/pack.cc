@@ -196,28 +196,31 @@ template void PackRow<Bf16>(const Bf16*, int64_t, Operand<Bf16>*);
 
 namespace {
 
-// One f32 matrix [n, k] of the weights.
-struct PackSource {
-  const float* weights;
+// Up to 48 rows, from `first` on, of one f32 matrix [n, k] of the weights.
+struct WeightRows {
+  const float* first;
   int64_t n, k, row_stride;
+  int64_t matrix, block;  // rows before: 48 block
 };
 
-void PackForward(const PackSource& source, const PackedWeight& packed, int64_t matrix, int64_t panel) {
+// One panel of the forward orientation.
+void PackForward(const WeightRows& rows, const PackedWeight& packed) {
   DispatchFloat(packed.dtype, [&](auto zero) {
     using T = decltype(zero);
-    auto* panels = packed.panels.As<Operand<T>>() + matrix * MatrixPanelElements<T>(source.n, source.k);
-    PackPanelFromRows<T>(source.k, ColumnsOfPanel(source.n, panel),
-                         source.weights + panel * kPanelColumns * source.row_stride, source.row_stride,
-                         panels + panel * PanelElements<T>(source.k));
+    auto* panels = packed.panels.As<Operand<T>>() + rows.matrix * MatrixPanelElements<T>(rows.n, rows.k);
+    PackPanelFromRows<T>(rows.k, ColumnsOfPanel(rows.n, rows.block), rows.first, rows.row_stride,
+                         panels + rows.block * PanelElements<T>(rows.k));
   });
 }
 
-void PackBackward(const PackSource& source, const PackedWeight& packed, int64_t matrix, int64_t panel) {
+// Some steps of all panels of the backward orientation.
+void PackBackward(const WeightRows& rows, const PackedWeight& packed) {
+  static_assert(kPanelColumns % 2 == 0);  // no pair of bf16 is in two blocks
   DispatchFloat(packed.dtype, [&](auto zero) {
     using T = decltype(zero);
-    auto* panels = packed.panels.As<Operand<T>>() + matrix * MatrixPanelElements<T>(source.k, source.n);
-    PackPanelsFromColumns<T>(source.n, ColumnsOfPanel(source.k, panel), source.weights + panel * kPanelColumns,
-                             source.row_stride, panels + panel * PanelElements<T>(source.n), 0);
+    auto* panels = packed.panels.As<Operand<T>>() + rows.matrix * MatrixPanelElements<T>(rows.k, rows.n);
+    PackPanelsFromColumns<T>(ColumnsOfPanel(rows.n, rows.block), rows.k, rows.first, rows.row_stride,
+                             panels + rows.block * PanelElements<T>(kPanelColumns), PanelElements<T>(rows.n));
   });
 }
 
@@ -237,26 +240,23 @@ void CpuKernels::PackWeight(Tensor weights, const PackedWeight& forward, const P
   CHECK(weights.dtype == DType::kF32);
   CHECK(rank == 2 || rank == 3);
   const int64_t matrices = rank == 3 ? weights.size(0) : 1, n = weights.size(rank - 2), k = weights.size(rank - 1);
-  const auto panels_of = [&](const PackedWeight& packed, int64_t out, int64_t in) -> int64_t {
-    if (!packed.panels) return 0;
+  const auto check = [&](const PackedWeight& packed, int64_t out, int64_t in) {
+    if (!packed.panels) return;
     CHECK_EQ(packed.matrices, matrices);
     CHECK_EQ(packed.out, out);
     CHECK_EQ(packed.in, in);
     CHECK_GE(packed.panels.Bytes(), PackedBytes(packed.dtype, matrices, out, in));
-    return NumPanels(out);
   };
-  const int64_t forward_panels = panels_of(forward, n, k), backward_panels = panels_of(backward, k, n);
-  const int64_t per_matrix = forward_panels + backward_panels;  // both while the matrix is in cache
-  pool_.ParallelFor(matrices * per_matrix, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t matrix = item / per_matrix, panel = item % per_matrix;
+  check(forward, n, k);
+  check(backward, k, n);
+  const int64_t blocks = NumPanels(n);
+  pool_.ParallelFor(matrices * blocks, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t item = begin; item < end; ++item) {  // both orientations while the rows are close
+      const int64_t matrix = item / blocks, block = item % blocks, row_stride = weights.stride(rank - 2);
       const float* first = weights.As<float>() + (rank == 3 ? matrix * weights.stride(0) : 0);
-      const PackSource source = {first, n, k, weights.stride(rank - 2)};
-      if (panel < forward_panels) {
-        PackForward(source, forward, matrix, panel);
-      } else {
-        PackBackward(source, backward, matrix, panel - forward_panels);
-      }
+      const WeightRows rows = {first + block * kPanelColumns * row_stride, n, k, row_stride, matrix, block};
+      if (forward.panels) PackForward(rows, forward);
+      if (backward.panels) PackBackward(rows, backward);
     }
   });
 }
