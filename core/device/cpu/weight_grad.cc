@@ -119,13 +119,15 @@ struct Item {
 // Packed panels of a chunk stand a line farther apart than they are long: the same step of all is written at once, and
 // must not fall into the same cache sets.
 template <class T>
-inline constexpr int64_t kPanelPitch = kPanelColumns* kStepDepth<T>* kChunkSteps + 64 / sizeof(Operand<T>);
+constexpr int64_t PanelPitch() {
+  return PanelElements<T>(kChunkSteps * kStepDepth<T>) + 64 / static_cast<int64_t>(sizeof(Operand<T>));
+}
 
 // Scratch of a thread.
 template <class T>
 struct WorkSpace {
   Piece pieces[kChunkSteps];
-  alignas(128) Operand<T> x[kMaxPanelsOfK][kPanelPitch<T>];
+  alignas(128) Operand<T> x[kMaxPanelsOfK][PanelPitch<T>()];
   alignas(128) Operand<T> dy[PanelElements<T>(kChunkSteps * kStepDepth<T>)];
   struct Tile {
     alignas(128) int64_t sum[kTileElements];  // not used if there is one chain only
@@ -163,7 +165,7 @@ class ItemSum {
   void AddChunk(std::span<const Piece> pieces, const Chunk& chunk) {
     ForEachPiece(args_.x, item_.first_k, pieces, [&](const auto* rows, const Piece& piece) {
       PackPanelsFromColumns<T>(piece.tokens, ColumnsOf(args_.x, item_.first_k, item_.panels_k), rows, args_.x.stride(0),
-                               space_.x[0] + piece.step * kPanelColumns * kStepDepth<T>, kPanelPitch<T>);
+                               space_.x[0] + piece.step * kPanelColumns * kStepDepth<T>, PanelPitch<T>());
     });
     Ahead ahead = WhatIsNext(chunk);
     for (int64_t n = 0; n < item_.panels_n; ++n) {
