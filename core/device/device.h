@@ -69,7 +69,8 @@ struct DeviceOptions {
 };
 
 // Creates the device. For "cpu" the instruction set is the fastest of the machine, or the one that the environment
-// variable CONCLAVE_CPU names: portable, avx2, avx512, avx512_bf16, amx (an error if the machine lacks it or the name is unknown).
+// variable CONCLAVE_CPU names: portable, avx2, avx512, avx512_bf16, amx (an error if the machine lacks it or the name is
+// unknown).
 absl::StatusOr<std::unique_ptr<Device>> CreateDevice(const DeviceOptions& options);
 
 }  // namespace conclave::core

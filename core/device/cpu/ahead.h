@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory that is brought into the second-level cache while tiles are multiplied: what comes next is often farther away,
-// where a line takes 100 ns and more, and a core waits for some 16 of them at once. So the tile kernel asks for one
-// line every few steps, and what a call of it does not get to the next call goes on with.
+// Memory that is brought into the second-level cache while tiles are multiplied. What comes next is often farther away,
+// where a line takes 100 ns and more (165 measured on a Xeon), and a core can wait for only so many at once. So the
+// tile kernel asks for one line every few steps, and what a call of it does not get to the next call goes on with.
 #pragma once
 
 #include <xmmintrin.h>

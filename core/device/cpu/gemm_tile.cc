@@ -58,7 +58,8 @@ struct Step<Bf16> {
 };
 #endif
 
-// A line is fetched ahead every so many steps, of 6 or 12 cycles each.
+// A line is fetched ahead every so many steps, of 6 or 12 cycles each. Lines are taken for a run of steps; of those of
+// a last run that is shorter some may be left out.
 constexpr int64_t kStepsPerLine = 2, kRunSteps = 32;
 
 // Strides as in GemmTile; last_lanes (at least 1) columns of the last register exist.

@@ -8,7 +8,7 @@
 namespace conclave::core::cpu {
 
 // FLOP/s of multiply-adds in registers, on `num_threads` threads at once; the best of many tries. bf16: those of
-// vdpbf16ps, where the machine has it and they are faster than those of floats. Takes half a second.
+// AMX or else of vdpbf16ps, where the machine has it and they are faster than those of floats. Takes half a second.
 double MeasurePeakFlops(DType dtype, int num_threads);
 // One try, half a millisecond for each kind: what the processors do just now, less than the peak where others use them.
 double SamplePeakFlops(DType dtype, int num_threads);
